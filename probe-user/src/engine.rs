@@ -138,7 +138,7 @@ impl Engine {
             | Observation::CoreSignal(..)
             | Observation::Examined(..)
             | Observation::Snapshot(..)
-            | Observation::LogLines(..)
+            | Observation::Context(..)
             | Observation::PortHolder(..)
             | Observation::Holders(..)
             | Observation::Successor(..)

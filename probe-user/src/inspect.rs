@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod blocking_reads;
+pub mod changes;
 pub mod control_probe;
 pub mod examine;
 pub mod holders;

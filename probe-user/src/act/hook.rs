@@ -304,7 +304,7 @@ mod tests {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
-            logs: Vec::new(),
+            context: Default::default(),
             drill: None,
             host: None,
             earlier: Default::default(),

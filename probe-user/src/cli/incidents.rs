@@ -239,9 +239,11 @@ fn explanation_page(explanation: &Explanation, down: Option<&str>) -> Page {
     if let Some(file) = &incident.snapshot {
         page.line(format_args!("  snapshot:   {file}"));
     }
-    for (nth, line) in incident.logs.iter().flatten().enumerate() {
-        let heading = if nth == 0 { "last lines:" } else { "" };
-        page.line(format_args!("  {heading:<11} {line}"));
+    for (heading, lines) in [("changes:", &incident.changes), ("last lines:", &incident.logs)] {
+        for (nth, line) in lines.iter().flatten().enumerate() {
+            let heading = if nth == 0 { heading } else { "" };
+            page.line(format_args!("  {heading:<11} {line}"));
+        }
     }
     page.line(format_args!("  outcome:    {}", explanation.until.as_ref().map_or("open", |_| "over")));
     if let Some(timing) = incident.timing {

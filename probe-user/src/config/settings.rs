@@ -1,6 +1,6 @@
 //! The part of a service's configuration that decides.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use super::service::{Identity, Service};
 use crate::fact::{IdentityKind, ProbeSettings, RestartMethod, RestartPolicy, ServiceSettings};
@@ -35,11 +35,6 @@ impl Service {
             depends_on: self.depends_on.clone(),
             start_after: self.start_after.clone(),
             stop_timeout: exec.map_or(Duration::ZERO, |exec| exec.stop_timeout),
-            has_log: match &self.identity {
-                Identity::Unit(_) => true,
-                Identity::Exec(exec) => exec.output != Path::new("/dev/null"),
-                Identity::Match(_) | Identity::Remote => false,
-            },
             critical: self.critical,
             ports: self.local_addresses(),
             probes: probes.collect(),

@@ -213,9 +213,10 @@ impl Executor {
                 let name = config.name_of(service);
                 self.inspector.snapshot(service, name, enricher.members.main_of(service));
             }
-            Effect::ReadLog { service, invocation } => {
-                let output = config.service(service).and_then(|it| it.exec()).map(|exec| exec.output.clone());
-                self.inspector.read_log(service, invocation, output);
+            Effect::GatherContext { service, invocation, since } => {
+                if let Some(watched) = config.service(service) {
+                    self.inspector.gather_context(watched, invocation, since);
+                }
             }
             Effect::FindPortHolder { service, ports } => self.inspector.find_port_holder(service, ports),
             Effect::FindListener { service, port } => {

@@ -160,7 +160,7 @@ impl Daemon {
         let at = exit.at;
         let event = self.publisher.publish(Fact::ProcessExit(exit.clone(), member), at);
         let Some(member) = member else { return };
-        self.executor.inspector.exited(member.service, &exit);
+        self.executor.inspector.exited(member.service, &exit, member.main);
         if !member.main {
             return self.observe(Observation::Exit(exit, member, event));
         }

@@ -244,7 +244,7 @@ mod tests {
             timing: Timing::default(),
             attempts: 1,
             snapshot: None,
-            logs: Vec::new(),
+            context: Default::default(),
             drill: None,
             host: None,
             earlier: Default::default(),

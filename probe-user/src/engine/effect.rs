@@ -62,11 +62,13 @@ pub enum Effect {
     /// Write a snapshot of a service's processes, and pause its probes meanwhile.
     /// [`Observation::Snapshot`](crate::fact::Observation::Snapshot) answers.
     Snapshot(ServiceId),
-    /// Read the last lines that a service logged. [`Observation::LogLines`](crate::fact::Observation::LogLines) answers.
-    ReadLog {
+    /// Find out what explains a fault to a person. [`Observation::Context`](crate::fact::Observation::Context) answers.
+    GatherContext {
         service: ServiceId,
-        /// The run of the unit that is meant, by its `InvocationID`.
+        /// The run of the unit that failed, by its `InvocationID`.
         invocation: Option<String>,
+        /// When the fault happened.
+        since: Timestamp,
     },
     /// Find the process that listens on one of these ports.
     /// [`Observation::PortHolder`](crate::fact::Observation::PortHolder) answers.

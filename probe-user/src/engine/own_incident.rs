@@ -38,7 +38,7 @@ impl OwnIncident {
             timing,
             attempts: 0,
             snapshot: None,
-            logs: Vec::new(),
+            context: Default::default(),
             drill: None,
             host: None,
             earlier: Earlier::default(),

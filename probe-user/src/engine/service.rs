@@ -3,6 +3,7 @@
 mod alive;
 mod backlog;
 mod configured;
+mod context;
 mod core_dump;
 mod death;
 mod dependency;
@@ -16,7 +17,6 @@ mod host_budget;
 mod incident;
 mod limits;
 mod listener;
-mod log;
 mod memory;
 mod model;
 mod needed;
@@ -84,7 +84,7 @@ impl Service {
             Observation::CoreSignal(signal, _) => self.on_core_signal(signal, ctx),
             Observation::Examined(_, found) => self.on_examined(self.seen_in_drill(found), ctx),
             Observation::Snapshot(_, outcome) => self.on_snapshot(outcome, ctx),
-            Observation::LogLines(_, lines) => self.on_log_lines(lines, ctx),
+            Observation::Context(_, context) => self.on_context(context, ctx),
             Observation::PortHolder(_, holder) => self.on_port_holder(holder.as_ref(), ctx),
             Observation::Holders(_, holders) => self.on_holders(holders, ctx),
             Observation::Successor(_, found) => self.on_successor(found, ctx),

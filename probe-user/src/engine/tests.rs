@@ -37,11 +37,11 @@ use crate::{
     clock::Timestamp,
     config::{Exec, Identity, Limits, Policy, Probe, RestartPolicy, Secret},
     fact::{
-        AcceptQueue, Action, CommandKind, EventId, Examination, ExitStatus, Fact, Incident, Listener,
-        Membership, Operator, Order, Phase, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process,
-        ProcessExit, ProcessKey, ResourceUsage, Restart, RestartMethod, Sender, ServerLimits, ServerReport,
-        ServerUsage, ServiceState, Severity, SocketError, Source, Suspension, UnitJob, UnitState, User,
-        Verdict,
+        AcceptQueue, Action, CommandKind, EventId, Examination, ExitStatus, Fact, FaultContext, Incident,
+        Listener, Membership, Operator, Order, Phase, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport,
+        Process, ProcessExit, ProcessKey, ResourceUsage, Restart, RestartMethod, Sender, ServerLimits,
+        ServerReport, ServerUsage, ServiceState, Severity, SocketError, Source, Suspension, UnitJob,
+        UnitState, User, Verdict,
     },
 };
 

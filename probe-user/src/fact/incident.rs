@@ -321,9 +321,8 @@ pub struct Incident {
     pub attempts: u32,
     /// The file with what was seen of its processes before they were ended, if there is one.
     pub snapshot: Option<String>,
-    /// The last lines that the service logged before the fault, oldest first.
     #[serde(default)]
-    pub logs: Vec<String>,
+    pub context: FaultContext,
     /// The operator whose drill caused it, for people.
     #[serde(default)]
     pub drill: Option<String>,
@@ -337,6 +336,21 @@ impl Incident {
     /// When the fault happened, by the wall clock as it stands now.
     pub fn began(&self) -> jiff::Timestamp {
         self.since.to_wall().saturating_sub(self.earlier.before_boot).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// What a person wants to know of a fault, and no decision depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultContext {
+    /// The last lines that the service logged, oldest first.
+    pub logs: Vec<String>,
+    /// What was changed of the service or of the host's packages shortly before, in words, latest first.
+    pub changes: Vec<String>,
+}
+
+impl FaultContext {
+    pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
+        self.logs.iter_mut().chain(&mut self.changes)
     }
 }
 

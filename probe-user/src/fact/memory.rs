@@ -83,8 +83,8 @@ impl Memory {
     pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
         self.incidents_mut().flat_map(|open| {
             let reason = open.acknowledged.as_mut().and_then(|order| order.reason.as_mut());
-            let Incident { summary, drill, logs, .. } = &mut open.incident;
-            open.summary.texts().chain([summary]).chain(drill).chain(logs).chain(reason)
+            let Incident { summary, drill, context, .. } = &mut open.incident;
+            open.summary.texts().chain([summary]).chain(drill).chain(context.texts()).chain(reason)
         })
     }
 }

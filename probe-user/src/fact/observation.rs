@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptQueue, CoreSignal, EventId, Examination, Holder, HostReading, Listener, Membership, Memory,
-    OomKill, OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceLevel,
-    ResourceUsage, RestartBudget, Retransmits, ServiceId, ServiceSettings, SocketError, Successor,
-    Suspension, UnitState,
+    AcceptQueue, CoreSignal, EventId, Examination, FaultContext, Holder, HostReading, Listener, Membership,
+    Memory, OomKill, OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey,
+    ResourceLevel, ResourceUsage, RestartBudget, Retransmits, ServiceId, ServiceSettings, SocketError,
+    Successor, Suspension, UnitState,
 };
 
 /// Everything that can change a decision.
@@ -61,8 +61,8 @@ pub enum Observation {
     Examined(ServiceId, Option<Examination>),
     /// What was seen of a service's processes was written to this file, or could not be, and why.
     Snapshot(ServiceId, Result<String, String>),
-    /// The last lines that a service logged, oldest first.
-    LogLines(ServiceId, Vec<String>),
+    /// What explains a service's fault to a person.
+    Context(ServiceId, FaultContext),
     /// The process that listens on one of a service's ports; None if there is none.
     PortHolder(ServiceId, Option<PortHolder>),
     /// The process that takes the place of a main process that ended; None if there is none.
@@ -111,7 +111,7 @@ impl Observation {
             | Self::CoreSignal(_, id)
             | Self::Examined(id, _)
             | Self::Snapshot(id, _)
-            | Self::LogLines(id, _)
+            | Self::Context(id, _)
             | Self::PortHolder(id, _)
             | Self::Holders(id, _)
             | Self::Successor(id, _)

@@ -20,9 +20,6 @@ pub struct ServiceSettings {
     pub start_after: Vec<ServiceId>,
     /// How long its command may take to end; zero for what hostprobe does not start.
     pub stop_timeout: Duration,
-    /// Whether it logs to where hostprobe can read it.
-    #[serde(default)]
-    pub has_log: bool,
     /// Whether its failure makes the whole host unhealthy.
     pub critical: bool,
     /// The TCP ports it must listen on, each with the address if one probe in numbers names it.

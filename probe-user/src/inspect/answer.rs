@@ -2,8 +2,8 @@
 
 use super::queues_elsewhere::QueuesElsewhere;
 use crate::fact::{
-    AcceptQueue, Examination, Holder, HostReading, PortHolder, ProbeReport, ResourceLevel, ResourceUsage,
-    ServiceId, Successor,
+    AcceptQueue, Examination, FaultContext, Holder, HostReading, PortHolder, ProbeReport, ResourceLevel,
+    ResourceUsage, ServiceId, Successor,
 };
 use crate::host::{Awaited, ListeningSocket};
 
@@ -18,8 +18,8 @@ pub enum Answer {
     Awaited(ServiceId, Option<Awaited>),
     /// The path of a snapshot.
     Snapshot(ServiceId, Result<String, String>),
-    /// The last lines that a service logged.
-    LogLines(ServiceId, Vec<String>),
+    /// What explains a service's fault to a person.
+    Context(ServiceId, FaultContext),
     /// The process that has a port; its service is not filled in yet.
     PortHolder(ServiceId, Option<PortHolder>),
     /// The sockets that listen on a port. None if they cannot be read.

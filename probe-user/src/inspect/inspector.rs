@@ -11,6 +11,7 @@ use tokio::{sync::oneshot, time::sleep};
 use super::{
     answer::Answer,
     blocking_reads::BlockingReads,
+    changes,
     examine::Sample,
     log_lines,
     snapshot::{Draft, Folder, Subject},
@@ -18,9 +19,12 @@ use super::{
 use crate::{
     bounded_thread::OneAtATime,
     clock::Timestamp,
-    config::SnapshotOptions,
+    config::{Service, SnapshotOptions},
     engine::EarlySample,
-    fact::{Examination, Holder, ProcessExit, ProcessKey, Sender, ServiceId, process::whereabouts},
+    fact::{
+        Examination, FaultContext, Holder, Process, ProcessExit, ProcessKey, Sender, ServiceId,
+        process::whereabouts,
+    },
     host::{Awaited, LeftProcesses, ProcReader, Survey, holder::Client},
     outcomes::Outcomes,
 };
@@ -32,8 +36,8 @@ const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The limit for the last lines of a log.
-const LOG_TIMEOUT: Duration = Duration::from_secs(2);
+/// The limit for the context of a fault.
+const CONTEXT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The number of exits kept for each service.
 const EXITS_MAX: usize = 16;
@@ -48,10 +52,10 @@ pub struct Inspector {
     outcomes: Outcomes<Answer>,
     snapshots: SnapshotOptions,
     exits: HashMap<ServiceId, VecDeque<String>>,
-    /// When the process began that ended last.
-    started: HashMap<ServiceId, Timestamp>,
-    /// The logs are on disks, of which one may not answer.
-    log_reads: OneAtATime,
+    /// The main process that ended last.
+    ended: HashMap<ServiceId, Process>,
+    /// Logs and configurations are on disks, of which one may not answer.
+    context_reads: OneAtATime,
     /// An early sample of each silent service, until an examination uses it.
     early: HashMap<ServiceId, PendingSample>,
     /// The server that a silent service waited for when it was last looked.
@@ -73,8 +77,8 @@ impl Inspector {
             outcomes,
             snapshots,
             exits: HashMap::new(),
-            started: HashMap::new(),
-            log_reads: OneAtATime::default(),
+            ended: HashMap::new(),
+            context_reads: OneAtATime::default(),
             early: HashMap::new(),
             awaited: HashMap::new(),
         }
@@ -83,7 +87,7 @@ impl Inspector {
     /// A reload removed a service.
     pub(crate) fn remove(&mut self, service: ServiceId) {
         self.exits.remove(&service);
-        self.started.remove(&service);
+        self.ended.remove(&service);
         self.early.remove(&service);
         self.awaited.remove(&service);
     }
@@ -94,8 +98,10 @@ impl Inspector {
     }
 
     /// Keeps the exit of a service's process for the next snapshot.
-    pub(crate) fn exited(&mut self, service: ServiceId, exit: &ProcessExit) {
-        self.started.insert(service, exit.process.key.start);
+    pub(crate) fn exited(&mut self, service: ServiceId, exit: &ProcessExit, is_main: bool) {
+        if is_main {
+            self.ended.insert(service, exit.process.clone());
+        }
         let exits = self.exits.entry(service).or_default();
         if exits.len() == EXITS_MAX {
             exits.pop_front();
@@ -181,29 +187,32 @@ impl Inspector {
         });
     }
 
-    /// Reads the last lines that a service logged: of this run of a unit, or those in its output. The answer comes as
-    /// [`Answer::LogLines`].
-    pub(crate) fn read_log(&self, service: ServiceId, invocation: Option<String>, output: Option<PathBuf>) {
-        let (reads, started) = (self.log_reads.clone(), self.started.get(&service).copied());
+    /// Gathers what explains the fault of a service to a person: the last lines of its log, of this run if it is a unit, and
+    /// what was changed before. The answer comes as [`Answer::Context`].
+    pub(crate) fn gather_context(&self, service: &Service, invocation: Option<String>, since: Timestamp) {
+        let (id, reads) = (service.id, self.context_reads.clone());
+        let ended = self.ended.get(&id).cloned();
+        let output = service.exec().map(|exec| exec.output.clone());
+        let suspects = changes::suspects(service, ended.as_ref());
         self.outcomes.spawn(async move {
-            tokio::time::sleep(log_lines::WRITTEN).await;
-            let read = move || match (invocation, output) {
-                (Some(invocation), _) => log_lines::of_invocation(&invocation),
-                (None, Some(output)) => log_lines::of_output(&output, started),
-                (None, None) => Ok(Vec::new()),
+            sleep(log_lines::WRITTEN).await;
+            let read = move || {
+                let logs = match (invocation, output) {
+                    (Some(invocation), _) => log_lines::of_invocation(&invocation),
+                    (None, Some(output)) => log_lines::of_output(&output, ended.map(|it| it.key.start)),
+                    (None, None) => Ok(Vec::new()),
+                };
+                (logs, changes::before(since, &suspects))
             };
-            let lines = match reads.answer("log", LOG_TIMEOUT, read).await {
-                Ok(Ok(lines)) => lines,
-                Ok(Err(error)) => {
-                    tracing::debug!("the last lines of a service cannot be read: {error}");
-                    Vec::new()
-                }
-                Err(error) => {
-                    tracing::debug!("the last lines of a service cannot be read: {error}");
-                    Vec::new()
-                }
+            let (logs, changes) = match reads.answer("context", CONTEXT_TIMEOUT, read).await {
+                Ok((logs, changes)) => (logs.map_err(|error| error.to_string()), changes),
+                Err(error) => (Err(error.to_string()), Vec::new()),
             };
-            Answer::LogLines(service, lines)
+            let logs = logs.unwrap_or_else(|error| {
+                tracing::debug!("the last lines of a service cannot be read: {error}");
+                Vec::new()
+            });
+            Answer::Context(id, FaultContext { logs, changes })
         });
     }
 

@@ -34,7 +34,7 @@ pub(super) fn alert(number: u64, severity: Severity) -> Alert {
         timing: Timing::default(),
         attempts: 0,
         snapshot: None,
-        logs: Vec::new(),
+        context: Default::default(),
         drill: None,
         host: None,
         earlier: Default::default(),

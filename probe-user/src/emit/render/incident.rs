@@ -32,15 +32,21 @@ impl Renderer<'_> {
             attempts: Some(incident.attempts),
             timing: Some(timing(incident.timing)),
             snapshot: incident.snapshot.as_ref().map(|file| self.text(file, room::PATH)),
-            logs: (!incident.logs.is_empty()).then(|| self.log_lines(&incident.logs)),
+            logs: self.latest_lines(&incident.context.logs),
+            changes: self.lines(&incident.context.changes),
             drill: incident.drill.as_ref().map(|by| self.foreign_name(by)),
         }
     }
 
-    /// The latest of these lines.
-    fn log_lines(&self, lines: &[String]) -> Vec<String> {
-        let left_out = lines.len().saturating_sub(self.fit(room::ITEMS));
-        lines[left_out..].iter().map(|line| self.text(line, room::MESSAGE)).collect()
+    /// As many of these lines as fit, from their end.
+    fn latest_lines(&self, lines: &[String]) -> Option<Vec<String>> {
+        self.lines(&lines[lines.len().saturating_sub(self.fit(room::ITEMS))..])
+    }
+
+    /// As many of these lines as fit; None if there are none.
+    fn lines(&self, lines: &[String]) -> Option<Vec<String>> {
+        let fitting = lines.iter().take(self.fit(room::ITEMS));
+        (!lines.is_empty()).then(|| fitting.map(|line| self.text(line, room::MESSAGE)).collect())
     }
 
     pub(super) fn incident_event(&self, record: &mut Record, phase: Phase, incident: &Incident) {

@@ -10,8 +10,8 @@ use crate::{
     clock::Timestamp,
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
-        CommandKind, Container, DatabaseRole, Direction, DrillFault, EventId, ExitStatus, Fact, Holder,
-        HookCoverage, HookEvent, HookRun, HostCheck, HostReading, HostState, HostSubject, Incident,
+        CommandKind, Container, DatabaseRole, Direction, DrillFault, EventId, ExitStatus, Fact, FaultContext,
+        Holder, HookCoverage, HookEvent, HookRun, HostCheck, HostReading, HostState, HostSubject, Incident,
         IncidentId, Listener, Membership, OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase,
         Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit,
         ProcessKey, Protocol, Reload, ReloadChanges, Resource, Restart, RestartMethod, Retransmits, Sender,
@@ -132,7 +132,10 @@ fn an_incident() -> Incident {
         timing: Timing { detected: Some(Duration::from_nanos(123_456)), ..Timing::default() },
         attempts: 1,
         snapshot: Some("/var/lib/hostprobe/snapshots/api.txt".to_owned()),
-        logs: vec!["api: out of cheese".to_owned()],
+        context: FaultContext {
+            logs: vec!["api: out of cheese".to_owned()],
+            changes: vec!["its program /opt/api was changed 40s before".to_owned()],
+        },
         drill: Some("alice (as root)".to_owned()),
         host: None,
         earlier: Default::default(),

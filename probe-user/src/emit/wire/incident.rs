@@ -49,6 +49,9 @@ pub struct Incident {
     /// The last lines that the service logged before the fault, oldest first: at most 20, and 4 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<Vec<String>>,
+    /// What was changed of the service or of the host's packages within half an hour before the fault, latest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Vec<String>>,
     /// The operator who caused the fault on purpose, by `hostprobe drill`; absent for any other incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<String>,

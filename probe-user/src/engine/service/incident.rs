@@ -21,8 +21,8 @@ const ALERT_PATIENCE: Duration = Duration::from_secs(10);
 /// The alert's wait for the names of a database's connection holders.
 const HOLDERS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The alert's wait for the lines that the service logged. Most logs have them a tenth of a second after a death.
-const LOG_PATIENCE: Duration = Duration::from_millis(500);
+/// The alert's wait for the context of a fault. Most logs are complete a tenth of a second after a death.
+const CONTEXT_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Service {
     /// Opens or updates the incident with a fault, and decides on the action.
@@ -66,10 +66,10 @@ impl Service {
         let fault = self.blamed_on_host(fault, ctx);
         let severity = self.severity(fault.finding.verdict);
         let patience = patience(&fault, self.can_restart());
-        // One that is told to a person at once waits a moment for what explains it.
-        let reads_log = self.log_explains(fault.finding.verdict);
-        let awaits_log = reads_log && patience == Some(Duration::ZERO);
-        let patience = if awaits_log { Some(LOG_PATIENCE) } else { patience };
+        // An alert at once waits a moment for what explains the fault.
+        let has_context = self.has_context(fault.finding.verdict);
+        let awaits_context = has_context && patience == Some(Duration::ZERO);
+        let patience = if awaits_context { Some(CONTEXT_PATIENCE) } else { patience };
         self.timers.clear(Timer::Healing);
         self.forget_lost_listener();
         for probe in &mut self.probes {
@@ -95,11 +95,11 @@ impl Service {
                 ctx.publish(Fact::Incident(Phase::Update, open.published()));
             }
         }
-        if let (Some(open), true) = (&mut self.incident, awaits_log) {
-            open.set_awaits_log();
+        if let (Some(open), true) = (&mut self.incident, awaits_context) {
+            open.set_awaits_context();
         }
-        if reads_log {
-            self.read_log(ctx);
+        if has_context {
+            self.gather_context(ctx);
         }
         self.await_settling(ctx.now);
         self.alert_if_due(ctx);

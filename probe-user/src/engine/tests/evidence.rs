@@ -12,8 +12,8 @@ fn busy() -> Examination {
     Examination { served: 2, abandoned: 1, clients_before: Some(0), clients: Some(0), ..idle(1) }
 }
 
-/// The longest that an alert waits for the last lines of a log.
-const LOG_PATIENCE: Duration = Duration::from_millis(500);
+/// The longest that an alert waits for the context of a fault.
+const CONTEXT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The number of timeouts, one after another, until a service with such examinations is hung.
 fn timeouts_until_hung(seen: &Examination) -> u32 {
@@ -88,7 +88,7 @@ fn a_failure_that_nothing_is_done_about_alerts_at_once() {
                 lab.answer(ProbeOutcome::Failed(failure, "as it says".into()));
                 lab.see(Observation::Examined(API, Some(at_work())));
             }
-            lab.wait(LOG_PATIENCE);
+            lab.wait(CONTEXT_PATIENCE);
             assert_eq!(lab.alerts().len(), 1, "{failure:?}");
         }
     }
@@ -103,12 +103,12 @@ fn alerts_of_a_death(identity: Identity, restart: RestartPolicy, state: Option<U
         lab.see(Observation::Unit(API, state));
     }
     assert_eq!(lab.incidents()[0].1, Verdict::Killed);
-    lab.wait(LOG_PATIENCE);
+    lab.wait(CONTEXT_PATIENCE);
     lab.alerts().len()
 }
 
 #[test]
-fn an_alert_waits_a_moment_for_the_last_lines_of_the_log() {
+fn an_alert_waits_a_moment_for_what_explains_the_fault() {
     let unit = || Identity::Unit("api.service".into());
     let died = |identity| {
         let mut lab = Lab::new(identity, vec![http_probe()], RestartPolicy::default());
@@ -116,30 +116,34 @@ fn an_alert_waits_a_moment_for_the_last_lines_of_the_log() {
         lab.killed(100);
         lab
     };
-    let asks = |lab: &Lab| lab.requested.iter().any(|it| matches!(it, Effect::ReadLog { service: API, .. }));
+    let asks =
+        |lab: &Lab| lab.requested.iter().any(|it| matches!(it, Effect::GatherContext { service: API, .. }));
     let mut lab = died(exec_identity());
     assert!(asks(&lab));
     assert_eq!(lab.alerts().len(), 0);
-    let lines = vec!["reading config".to_owned(), "out of cheese".to_owned()];
-    lab.see(Observation::LogLines(API, lines.clone()));
-    assert_eq!(lab.alerts().len(), 1, "they came");
-    assert_eq!(lab.engine.incident(API).unwrap().logs, lines);
-    lab.see(Observation::LogLines(API, lines));
+    let logs = vec!["reading config".to_owned(), "out of cheese".to_owned()];
+    let context = FaultContext { logs, changes: vec!["its program was changed".to_owned()] };
+    lab.see(Observation::Context(API, context.clone()));
+    assert_eq!(lab.alerts().len(), 1, "it came");
+    assert_eq!(lab.engine.incident(API).unwrap().context, context);
+    lab.see(Observation::Context(API, context));
     lab.wait(LATER);
     assert_eq!(lab.alerts().len(), 1);
 
     let mut lab = died(exec_identity());
-    lab.see(Observation::LogLines(API, Vec::new()));
-    assert_eq!(lab.alerts().len(), 1, "there are none");
+    lab.see(Observation::Context(API, FaultContext::default()));
+    assert_eq!(lab.alerts().len(), 1, "there is none");
 
     let mut lab = Lab::new(unit(), vec![http_probe()], policy());
     lab.wait(LATER);
     lab.killed(100);
-    lab.see(Observation::LogLines(API, Vec::new()));
+    lab.see(Observation::Context(API, FaultContext::default()));
     assert_eq!(lab.alerts().len(), 0, "a restart may mend it");
 
-    let matched = Identity::Match(config::Matcher { port: Some(8080), ..config::Matcher::default() });
-    assert!(!asks(&died(matched)), "hostprobe does not know where it logs to");
+    let mut lab = Lab::new(Identity::Remote, vec![http_probe()], policy());
+    lab.wait(LATER);
+    (0..3).for_each(|_| lab.answer(ProbeOutcome::Failed(ProbeFailure::Refused, "refused".into())));
+    assert!(!asks(&lab), "it is elsewhere");
 }
 
 #[test]
@@ -179,7 +183,7 @@ fn a_failure_that_a_restart_cannot_mend_alerts_at_once() {
         for _ in 0..3 {
             lab.answer(ProbeOutcome::Failed(failure, "as it says".into()));
         }
-        lab.wait(LOG_PATIENCE);
+        lab.wait(CONTEXT_PATIENCE);
         assert_eq!((lab.alerts().len(), lab.restarts_asked()), (1, 0), "{failure:?}");
     }
 }

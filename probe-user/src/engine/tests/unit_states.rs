@@ -171,7 +171,7 @@ fn a_start_that_times_out_is_its_own_incident() {
     let failed = timed_out(&mut lab, 100);
     lab.see(Observation::Unit(API, failed));
     assert_eq!(lab.incidents(), [(Phase::Open, Verdict::StartFailed, Severity::Critical)]);
-    lab.see(Observation::LogLines(API, Vec::new()));
+    lab.see(Observation::Context(API, FaultContext::default()));
     assert_eq!((lab.alerts().len(), lab.restarts_asked(), lab.state()), (1, 0, ServiceState::Down));
 
     // With Restart=on-failure systemd tries it again and again, and that spends the budget.

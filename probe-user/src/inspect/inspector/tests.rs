@@ -100,7 +100,7 @@ async fn a_recent_early_sample_is_the_first_sample() {
 #[tokio::test]
 async fn a_snapshot_is_a_file_with_the_last_exits_in_it() {
     let mut it = Fixture::new();
-    (0..20).for_each(|code| it.inspector.exited(WEB, &exit(code)));
+    (0..20).for_each(|code| it.inspector.exited(WEB, &exit(code), true));
     it.inspector.snapshot(WEB, "web", Some(it.me()));
     let Answer::Snapshot(WEB, Ok(path)) = it.answer().await else { panic!("a snapshot can be taken") };
     assert!(path.starts_with(it.folder.path().to_str().unwrap()), "{path}");

@@ -139,7 +139,7 @@ impl Filter {
             | Observation::CoreSignal(..)
             | Observation::Examined(..)
             | Observation::Snapshot(..)
-            | Observation::LogLines(..)
+            | Observation::Context(..)
             | Observation::PortHolder(..)
             | Observation::Holders(..)
             | Observation::Successor(..)

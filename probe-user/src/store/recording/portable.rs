@@ -33,7 +33,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::Connected { .. } => "whom it connects to",
         Observation::Examined(..) => "what its processes did",
         Observation::Snapshot(..) => "the snapshot of its processes",
-        Observation::LogLines(..) => "the last lines of its log",
+        Observation::Context(..) => "the context of its fault",
         Observation::PortHolder(..) => "who has its port",
         Observation::Holders(..) => "who holds its connections",
         Observation::ListenerChecked(..) => "whether a port of it is held",
@@ -140,7 +140,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::CoreSignal(_, id)
         | Observation::Examined(id, _)
         | Observation::Snapshot(id, _)
-        | Observation::LogLines(id, _)
+        | Observation::Context(id, _)
         | Observation::Successor(id, _)
         | Observation::ListenerChecked(id, ..)
         | Observation::Operator(id, _) => *id = to(*id)?,
@@ -224,9 +224,9 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         // The name of a task or a device, and a sentence with it.
         Observation::Host(reading) => text(&mut reading.words),
         Observation::WritesTo(_, devices) => return cut(devices, items),
-        Observation::LogLines(_, lines) => {
-            lines.iter_mut().for_each(text);
-            return cut(lines, items);
+        Observation::Context(_, context) => {
+            context.texts().for_each(text);
+            return cut(&mut context.logs, items) | cut(&mut context.changes, items);
         }
         Observation::Running(..)
         | Observation::Listener(..)

@@ -189,7 +189,7 @@ impl Storm {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
-            logs: Vec::new(),
+            context: Default::default(),
             drill: None,
             host: None,
             earlier: Earlier::default(),

@@ -10,8 +10,8 @@ use crate::{
         verdict::Finding,
     },
     fact::{
-        EventId, Incident, IncidentId, Order, RememberedIncident, ServiceId, Severity, Summary, Timing,
-        Verdict,
+        EventId, FaultContext, Incident, IncidentId, Order, RememberedIncident, ServiceId, Severity, Summary,
+        Timing, Verdict,
     },
 };
 
@@ -33,8 +33,8 @@ pub struct OpenIncident {
     acknowledged: Option<Order>,
     /// Another process had its port. Only its own listener shows that it has the port again.
     needs_listener: bool,
-    /// Its alert is due once it has the lines that the service logged.
-    awaits_log: bool,
+    /// Its alert is due once the context of the fault is there.
+    awaits_context: bool,
     /// An incident of an earlier run does not end before this.
     unconfirmed_until: Timestamp,
 }
@@ -53,7 +53,7 @@ impl OpenIncident {
             muted,
             acknowledged,
             needs_listener: remembered.needs_listener,
-            awaits_log: false,
+            awaits_context: false,
             unconfirmed_until: Timestamp::default(),
         }
     }
@@ -109,7 +109,7 @@ impl OpenIncident {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
-            logs: Vec::new(),
+            context: FaultContext::default(),
             drill,
             host: None,
             earlier: Default::default(),
@@ -124,7 +124,7 @@ impl OpenIncident {
             muted: false,
             acknowledged: None,
             needs_listener: false,
-            awaits_log: false,
+            awaits_context: false,
             unconfirmed_until: Timestamp::default(),
         };
         open.begin(fault.since, fault.detected, now);
@@ -229,17 +229,17 @@ impl OpenIncident {
         self.record.snapshot = Some(file);
     }
 
-    pub fn set_logs(&mut self, lines: Vec<String>) {
-        self.record.logs = lines;
+    pub fn set_context(&mut self, context: FaultContext) {
+        self.record.context = context;
     }
 
-    pub fn set_awaits_log(&mut self) {
-        self.awaits_log = true;
+    pub fn set_awaits_context(&mut self) {
+        self.awaits_context = true;
     }
 
-    /// Whether its alert waited for the log, which it does no longer.
-    pub fn take_awaits_log(&mut self) -> bool {
-        std::mem::take(&mut self.awaits_log)
+    /// Whether its alert waited for the context, which it does no longer.
+    pub fn take_awaits_context(&mut self) -> bool {
+        std::mem::take(&mut self.awaits_context)
     }
 
     /// Adds evidence up to the limit.

@@ -20,8 +20,6 @@ pub struct Settings {
     pub program: Option<String>,
     /// hostprobe does not start it, and finds its process by a pattern.
     pub is_matched: bool,
-    /// It logs to where hostprobe can read it.
-    pub has_log: bool,
     pub critical: bool,
     pub restart: RestartPolicy,
     /// The daemon runs with `--observe`.
@@ -47,7 +45,6 @@ impl Settings {
             stop_timeout: given.stop_timeout,
             program: given.program.clone(),
             is_matched: given.kind == IdentityKind::Match,
-            has_log: given.has_log,
             critical: given.critical,
             restart,
             observe,

@@ -1,5 +1,5 @@
-//! The last lines that a service logged before its end are in its incident: those of its output, and those of its unit in
-//! the journal.
+//! What explains a fault is in its incident: the last lines that the service logged, to its output or to the journal, and
+//! what was changed before.
 
 use std::{fs, time::Duration};
 
@@ -22,12 +22,13 @@ fn has_logs(event: &Value, service: &str) -> bool {
 }
 
 #[test]
-fn a_command_that_exits_shows_its_last_words_without_secrets() {
+fn a_command_that_exits_shows_its_last_lines_and_what_was_changed_and_no_secret() {
     if !require_root() {
         return;
     }
     let service = Supervised::new();
-    let go = service.folder().join("go");
+    let (go, settings) = (service.folder().join("go"), service.folder().join("app.conf"));
+    fs::write(&settings, "cheese = none").expect("the folder can be written");
     let script = format!(
         "seq 1 30; echo \"token $TOKEN is refused\"; printf '\\033[31mred\\n' >&2; until [ -e {} ]; do sleep 0.1; done; \
          echo out of cheese; exit 3",
@@ -35,7 +36,7 @@ fn a_command_that_exits_shows_its_last_words_without_secrets() {
     );
     let config = format!(
         "[http]\nlisten = \"\"\n{}environment = {{ TOKEN = \"hunter2-hunter2\" }}\n",
-        service.service(&["/bin/sh", "-c", &script])
+        service.service(&["/bin/sh", "-c", &script, &format!("--config={}", settings.display())])
     );
     let daemon = Daemon::start(&config, &[]);
     until("its output", LONG, || service.output().contains("red").then_some(()));
@@ -44,6 +45,10 @@ fn a_command_that_exits_shows_its_last_words_without_secrets() {
     let update = daemon.wait_for_after(mark, |event| has_logs(event, &service.name), LONG);
     let logs = field(&update, "incident.logs").and_then(Value::as_array).expect("a list");
     assert_eq!((logs.len(), logs.last()), (20, Some(&json!("out of cheese"))), "{logs:#?}");
+    let changes = field(&update, "incident.changes").and_then(Value::as_array).expect("a list");
+    let of_script = format!("its file {} was changed ", service.folder().join("app.conf").display());
+    let is_of_script = |it: &Value| it.as_str().is_some_and(|it| it.starts_with(&of_script));
+    assert!(changes.iter().any(is_of_script), "{changes:#?}");
     let all = update.to_string();
     assert!(!all.contains("hunter2") && all.contains("is refused"), "{logs:#?}");
     let id = text(&update, "incident.id");
@@ -53,7 +58,10 @@ fn a_command_that_exits_shows_its_last_words_without_secrets() {
         .output()
         .expect("the command runs");
     let page = String::from_utf8_lossy(&explain.stdout);
-    assert!(page.contains("last lines:") && page.contains("out of cheese"), "{page}");
+    assert!(
+        page.contains("changes:") && page.contains("last lines:") && page.contains("out of cheese"),
+        "{page}"
+    );
     assert!(!page.contains('\x1b') && !page.contains("hunter2"), "{page}");
 }
 

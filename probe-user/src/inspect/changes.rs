@@ -1,0 +1,156 @@
+//! What was changed of a service, or of the host's packages, before its fault.
+//!
+//! A fault that comes soon after a change is most often its work. The time of a change is that of the inode (`ctime`): a
+//! package brings files whose own times are those of their build.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    clock::Timestamp,
+    config::{Identity, Service},
+    fact::Process,
+};
+
+/// How long before a fault a change is worth a look.
+const BEFORE: Duration = Duration::from_secs(1800);
+
+/// The most changes that are named.
+const NAMED: usize = 4;
+
+/// The most files of a folder that are looked at, with those of the folders in it.
+const FILES: usize = 256;
+
+/// Where systemd reads units from, as far as people and packages write there (`systemd.unit(5)`).
+const UNIT_FOLDERS: [&str; 4] =
+    ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+
+/// What each package manager writes to with every change of the host's packages.
+const PACKAGES: [(&str, &str); 4] = [
+    ("dpkg", "/var/lib/dpkg/status"),
+    ("rpm", "/usr/lib/sysimage/rpm/rpmdb.sqlite"),
+    ("rpm", "/var/lib/rpm/rpmdb.sqlite"),
+    ("apk", "/lib/apk/db/installed"),
+];
+
+/// Something that may have been changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// What it is, as in "its program".
+    what: &'static str,
+    path: PathBuf,
+}
+
+/// What of a service may have been changed before the main process `ended`.
+pub fn suspects(service: &Service, ended: Option<&Process>) -> Vec<Suspect> {
+    let mut found = Vec::new();
+    let mut suspect = |what, path: PathBuf| found.push(Suspect { what, path });
+    if let Some(executable) = ended.and_then(|process| process.executable.as_deref()) {
+        // As the kernel names one that was replaced while it ran.
+        suspect("its program", executable.strip_suffix(" (deleted)").unwrap_or(executable).into());
+    }
+    let words = service.exec().map(|exec| exec.command.as_slice()).unwrap_or_default();
+    let line = ended.and_then(|process| process.command_line.as_deref()).unwrap_or_default();
+    let words = words.iter().map(String::as_str).chain(line.split(' ')).skip(1);
+    for word in words {
+        let path = word.split_once('=').map_or(word, |(_, path)| path);
+        if path.starts_with('/') {
+            suspect("its file", path.into());
+        }
+    }
+    if let Some(name) = ended.map(|process| process.name.as_str()).filter(|name| is_folder_name(name)) {
+        // As /etc/redis of redis-server.
+        for name in [name, name.split('-').next().unwrap_or(name)] {
+            suspect("its configuration", Path::new("/etc").join(name));
+        }
+    }
+    if let Identity::Unit(unit) = &service.identity {
+        for folder in UNIT_FOLDERS {
+            suspect("its unit", Path::new(folder).join(unit));
+            suspect("its unit", Path::new(folder).join(format!("{unit}.d")));
+        }
+    }
+    for (manager, path) in PACKAGES {
+        suspect(manager, path.into());
+    }
+    found
+}
+
+fn is_folder_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains('/')
+}
+
+/// The changes before a fault, in words, latest first. It blocks.
+pub fn before(fault: Timestamp, suspects: &[Suspect]) -> Vec<String> {
+    let fault = fault.to_wall();
+    let mut changes: Vec<(Duration, String)> = Vec::new();
+    for Suspect { what, path } in suspects {
+        let Some((path, at)) = latest(path, &mut { FILES }) else { continue };
+        let Ok(before) = Duration::try_from(fault.duration_since(at)) else { continue };
+        let ago = Duration::from_secs(before.as_secs());
+        let words = match PACKAGES.iter().any(|(manager, _)| manager == what) {
+            true => format!("the host's packages were changed by {what} {ago:?} before"),
+            false => format!("{what} {} was changed {ago:?} before", path.display()),
+        };
+        if before <= BEFORE && !changes.iter().any(|(_, known)| *known == words) {
+            changes.push((before, words));
+        }
+    }
+    changes.sort();
+    changes.into_iter().take(NAMED).map(|(_, words)| words).collect()
+}
+
+/// The file that was changed last: this one, or one in this folder.
+fn latest(path: &Path, left: &mut usize) -> Option<(PathBuf, jiff::Timestamp)> {
+    *left = left.checked_sub(1)?;
+    let meta = fs::symlink_metadata(path).ok()?;
+    let of_link = at(&meta);
+    let meta = if meta.is_symlink() { fs::metadata(path).ok()? } else { meta };
+    if meta.is_dir() {
+        let inside = fs::read_dir(path).ok()?.map_while(Result::ok);
+        return inside.filter_map(|entry| latest(&entry.path(), left)).max_by_key(|(_, at)| *at);
+    }
+    meta.is_file().then(|| (path.to_owned(), of_link.max(at(&meta))))
+}
+
+fn at(meta: &fs::Metadata) -> jiff::Timestamp {
+    let nanoseconds = i32::try_from(meta.ctime_nsec()).unwrap_or_default();
+    jiff::Timestamp::new(meta.ctime(), nanoseconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &Path) -> Suspect {
+        Suspect { what: "its file", path: path.to_owned() }
+    }
+
+    #[test]
+    fn the_latest_file_of_a_folder_is_named_with_the_time_before_the_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("conf.d");
+        fs::create_dir(&inner).unwrap();
+        let (first, last) = (folder.path().join("a.conf"), inner.join("b.conf"));
+        fs::write(&first, "").unwrap();
+        let changed = |path: &Path| at(&fs::metadata(path).unwrap());
+        // The clock of inodes goes in steps.
+        while !last.exists() || changed(&last) == changed(&first) {
+            fs::write(&last, "").unwrap();
+        }
+        std::os::unix::fs::symlink(folder.path(), inner.join("loop")).unwrap();
+        let suspects = [file(folder.path()), file(&inner), file(Path::new("/no/such"))];
+        let fault = Timestamp::now().plus(Duration::from_secs(40));
+        let found = before(fault, &suspects);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("its file ") && found[0].contains("b.conf was changed "), "{found:?}");
+        assert!(found[0].ends_with("s before"), "{found:?}");
+        assert_eq!(before(fault.plus(BEFORE), &suspects), [""; 0], "that is long ago");
+        let earlier = Timestamp::from_nanos(Timestamp::now().as_nanos() - 60_000_000_000);
+        assert_eq!(before(earlier, &suspects), [""; 0], "that is after the fault");
+    }
+}
