@@ -6,6 +6,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::TcpStream,
     path::Path,
+    time::Duration,
 };
 
 use hostprobe_tests::{
@@ -13,8 +14,12 @@ use hostprobe_tests::{
     incident_events::{number, text},
     lab::server::ServerLab,
     parts::{Redis, require, require_root},
+    process::until,
 };
 use rustix::process::Signal;
+
+/// Longest wait for a first copy, on a busy machine.
+const LONG: Duration = Duration::from_secs(60);
 
 /// Redis under the supervisor, with these further options and further lines of its probe.
 fn redis(folder: &Path, options: &[&str], probe: &str) -> Option<(ServerLab, u16)> {
@@ -33,6 +38,8 @@ fn replica(folder: &Path, probe: &str) -> Option<(Redis, ServerLab, u16)> {
     let primary = Redis::start(&["--repl-ping-replica-period", "1", "--repl-diskless-sync-delay", "0"])?;
     let of = primary.port.to_string();
     let (lab, port) = redis(folder, &["--replicaof", "127.0.0.1", &of], probe)?;
+    let follows = || Redis::request(port, "INFO replication").contains("master_link_status:up");
+    until("it copies its primary", LONG, || follows().then_some(()));
     Some((primary, lab, port))
 }
 
