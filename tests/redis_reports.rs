@@ -38,6 +38,7 @@ fn replica(folder: &Path, probe: &str) -> Option<(Redis, ServerLab, u16)> {
     let primary = Redis::start(&["--repl-ping-replica-period", "1", "--repl-diskless-sync-delay", "0"])?;
     let of = primary.port.to_string();
     let (lab, port) = redis(folder, &["--replicaof", "127.0.0.1", &of], probe)?;
+    lab.wait_until_healthy();
     let follows = || Redis::request(port, "INFO replication").contains("master_link_status:up");
     until("it copies its primary", LONG, || follows().then_some(()));
     Some((primary, lab, port))
