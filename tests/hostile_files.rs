@@ -10,8 +10,10 @@ use std::{
 use hostprobe_tests::{
     daemon::Daemon,
     hanging_mount::HangingMount,
+    http::free_port,
     incident_events::{IncidentEvents, is, text},
-    parts::require_root,
+    lab::probed,
+    parts::{Redis, require, require_root},
     process::{peak_resident, until},
     supervised::Supervised,
 };
@@ -19,6 +21,7 @@ use rustix::{
     fs::{CWD, FileType, Mode, mknodat},
     process::Signal,
 };
+use serde_json::Value;
 use tempfile::TempDir;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -155,4 +158,57 @@ fn a_command_gets_the_limit_on_descriptors_that_the_daemon_was_started_with() {
     // It ends the command.
     daemon.signal(Signal::TERM);
     daemon.wait(LONG);
+}
+
+#[test]
+fn files_of_a_probe_on_a_mount_that_hangs_cost_one_thread_and_no_service_its_process() {
+    if !require_root() || !require("redis-server", Redis::PROGRAM) {
+        return;
+    }
+    let Some(mount) = HangingMount::new() else { return };
+    let (folder, port) = (TempDir::new().expect("a temporary folder"), free_port());
+    let probes = [
+        (
+            "tls",
+            format!(
+                "redis = \"rediss://127.0.0.1:{port}\"\ntls = {{ ca_file = {:?} }}",
+                mount.path("ca.pem")
+            ),
+        ),
+        ("socket", format!("redis = \"redis+unix://{}\"", mount.path("redis.sock").display())),
+    ];
+    let redis = Redis::command(port, folder.path());
+    let sleep = probed::words(&["/bin/sleep", "1000"]);
+    let services: String = probes
+        .iter()
+        .zip([&redis, &sleep])
+        .map(|((name, probe), command)| {
+            probed::service(name, command, probe, probed::QUICK, folder.path()) + "enabled = true\n"
+        })
+        .collect();
+    let mut daemon = probed::start(&services);
+    for (name, _) in &probes {
+        let fails =
+            |event: &Value| is(event, "probe.fail", name) && text(event, "probe.error") == "cannot_ask";
+        daemon.wait_for(fails, LONG);
+        daemon.wait_for(|event| is(event, "restart.hold", name), LONG);
+    }
+    let waiting = || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("it runs").flatten();
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        tasks.map(name).filter(|name| name == "probe files\n").count()
+    };
+    assert_eq!(waiting(), 2, "one for each probe");
+    // Four more runs of each at least.
+    let mark = daemon.mark();
+    for (name, _) in &probes {
+        let count = || daemon.since(mark).iter().filter(|event| is(event, "probe.fail", name)).count();
+        until("further runs", LONG, || (count() >= 4).then_some(()));
+    }
+    assert_eq!(waiting(), 2);
+    for (name, _) in &probes {
+        assert_eq!(daemon.count(|event| is(event, "restart.request", name)), 0, "{name}");
+    }
+    drop(mount);
+    daemon.stop();
 }
