@@ -37,46 +37,58 @@ const PACKAGES: [(&str, &str); 4] = [
     ("apk", "/lib/apk/db/installed"),
 ];
 
+/// Where services keep what they write themselves.
+const WRITTEN: [&str; 5] = ["/var/", "/run/", "/dev/", "/proc/", "/sys/"];
+
 /// Something that may have been changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspect {
     /// What it is, as in "its program".
     what: &'static str,
     path: PathBuf,
+    /// Whether it may be a folder, of which the files count.
+    may_be_folder: bool,
+}
+
+impl Suspect {
+    fn file(what: &'static str, path: impl Into<PathBuf>) -> Self {
+        Self { what, path: path.into(), may_be_folder: false }
+    }
+
+    fn folder(what: &'static str, path: impl Into<PathBuf>) -> Self {
+        Self { may_be_folder: true, ..Self::file(what, path) }
+    }
 }
 
 /// What of a service may have been changed before the main process `ended`.
 pub fn suspects(service: &Service, ended: Option<&Process>) -> Vec<Suspect> {
     let mut found = Vec::new();
-    let mut suspect = |what, path: PathBuf| found.push(Suspect { what, path });
     if let Some(executable) = ended.and_then(|process| process.executable.as_deref()) {
         // As the kernel names one that was replaced while it ran.
-        suspect("its program", executable.strip_suffix(" (deleted)").unwrap_or(executable).into());
+        found.push(Suspect::file("its program", executable.strip_suffix(" (deleted)").unwrap_or(executable)));
     }
     let words = service.exec().map(|exec| exec.command.as_slice()).unwrap_or_default();
     let line = ended.and_then(|process| process.command_line.as_deref()).unwrap_or_default();
     let words = words.iter().map(String::as_str).chain(line.split(' ')).skip(1);
     for word in words {
         let path = word.split_once('=').map_or(word, |(_, path)| path);
-        if path.starts_with('/') {
-            suspect("its file", path.into());
+        if path.starts_with('/') && !WRITTEN.iter().any(|folder| path.starts_with(folder)) {
+            found.push(Suspect::file("its file", path));
         }
     }
     if let Some(name) = ended.map(|process| process.name.as_str()).filter(|name| is_folder_name(name)) {
         // As /etc/redis of redis-server.
         for name in [name, name.split('-').next().unwrap_or(name)] {
-            suspect("its configuration", Path::new("/etc").join(name));
+            found.push(Suspect::folder("its configuration", Path::new("/etc").join(name)));
         }
     }
     if let Identity::Unit(unit) = &service.identity {
         for folder in UNIT_FOLDERS {
-            suspect("its unit", Path::new(folder).join(unit));
-            suspect("its unit", Path::new(folder).join(format!("{unit}.d")));
+            found.push(Suspect::file("its unit", Path::new(folder).join(unit)));
+            found.push(Suspect::folder("its unit", Path::new(folder).join(format!("{unit}.d"))));
         }
     }
-    for (manager, path) in PACKAGES {
-        suspect(manager, path.into());
-    }
+    found.extend(PACKAGES.map(|(manager, path)| Suspect::file(manager, path)));
     found
 }
 
@@ -88,8 +100,8 @@ fn is_folder_name(name: &str) -> bool {
 pub fn before(fault: Timestamp, suspects: &[Suspect]) -> Vec<String> {
     let fault = fault.to_wall();
     let mut changes: Vec<(Duration, String)> = Vec::new();
-    for Suspect { what, path } in suspects {
-        let Some((path, at)) = latest(path, &mut { FILES }) else { continue };
+    for Suspect { what, path, may_be_folder } in suspects {
+        let Some((path, at)) = latest(path, *may_be_folder, &mut { FILES }) else { continue };
         let Ok(before) = Duration::try_from(fault.duration_since(at)) else { continue };
         let ago = Duration::from_secs(before.as_secs());
         let words = match PACKAGES.iter().any(|(manager, _)| manager == what) {
@@ -105,14 +117,14 @@ pub fn before(fault: Timestamp, suspects: &[Suspect]) -> Vec<String> {
 }
 
 /// The file that was changed last: this one, or one in this folder.
-fn latest(path: &Path, left: &mut usize) -> Option<(PathBuf, jiff::Timestamp)> {
+fn latest(path: &Path, may_be_folder: bool, left: &mut usize) -> Option<(PathBuf, jiff::Timestamp)> {
     *left = left.checked_sub(1)?;
     let meta = fs::symlink_metadata(path).ok()?;
     let of_link = at(&meta);
     let meta = if meta.is_symlink() { fs::metadata(path).ok()? } else { meta };
-    if meta.is_dir() {
+    if meta.is_dir() && may_be_folder {
         let inside = fs::read_dir(path).ok()?.map_while(Result::ok);
-        return inside.filter_map(|entry| latest(&entry.path(), left)).max_by_key(|(_, at)| *at);
+        return inside.filter_map(|entry| latest(&entry.path(), true, left)).max_by_key(|(_, at)| *at);
     }
     meta.is_file().then(|| (path.to_owned(), of_link.max(at(&meta))))
 }
@@ -125,10 +137,6 @@ fn at(meta: &fs::Metadata) -> jiff::Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn file(path: &Path) -> Suspect {
-        Suspect { what: "its file", path: path.to_owned() }
-    }
 
     #[test]
     fn the_latest_file_of_a_folder_is_named_with_the_time_before_the_fault() {
@@ -143,11 +151,19 @@ mod tests {
             fs::write(&last, "").unwrap();
         }
         std::os::unix::fs::symlink(folder.path(), inner.join("loop")).unwrap();
-        let suspects = [file(folder.path()), file(&inner), file(Path::new("/no/such"))];
+        let suspects = [
+            Suspect::folder("its configuration", folder.path()),
+            Suspect::folder("its configuration", &inner),
+            Suspect::file("its file", &inner),
+            Suspect::file("its file", "/no/such"),
+        ];
         let fault = Timestamp::now().plus(Duration::from_secs(40));
         let found = before(fault, &suspects);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with("its file ") && found[0].contains("b.conf was changed "), "{found:?}");
+        assert!(
+            found[0].starts_with("its configuration ") && found[0].contains("b.conf was changed "),
+            "{found:?}"
+        );
         assert!(found[0].ends_with("s before"), "{found:?}");
         assert_eq!(before(fault.plus(BEFORE), &suspects), [""; 0], "that is long ago");
         let earlier = Timestamp::from_nanos(Timestamp::now().as_nanos() - 60_000_000_000);
