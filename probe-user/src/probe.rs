@@ -173,11 +173,8 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
     if probe.kind == ProbeKind::Postgres && matches!(outcome, ProbeOutcome::Failed(ProbeFailure::Timeout, _))
     {
         let what = waiting.now().what;
-        let silence = tokio::time::timeout(
-            AFTERWARDS,
-            postgres::silence(probe, &clients.tls, &mut kept.postgres, what),
-        );
-        if let Ok(Some(failure)) = silence.await {
+        let silence = postgres::silence(probe, &clients.tls, &mut kept.postgres, what);
+        if let Some(failure) = silence.await {
             outcome = ProbeOutcome::Failed(failure.kind, failure.text);
         }
     }

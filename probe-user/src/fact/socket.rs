@@ -215,9 +215,9 @@ pub struct AcceptQueue {
 }
 
 impl AcceptQueue {
-    /// Whether there is no room for one more.
+    /// Whether there is no room for one more: the kernel takes one more than the backlog (`sk_acceptq_is_full`).
     pub const fn is_full(&self) -> bool {
-        self.waiting >= self.backlog
+        self.waiting > self.backlog
     }
 }
 

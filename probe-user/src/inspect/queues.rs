@@ -247,11 +247,11 @@ mod tests {
             waiting,
             backlog,
         };
-        queues.take(&[listener(1, 0, 0), listener(2, 5, 10), listener(3, 10, 10)], Timestamp::default());
+        queues.take(&[listener(1, 0, 0), listener(2, 10, 10), listener(3, 11, 10)], Timestamp::default());
         assert_eq!(queues.full.keys().collect::<Vec<_>>(), [&3]);
         queues.searched(vec![(3, None), (9, Some(WEB))]);
         assert_eq!(queues.found(), [], "no watched service has it");
-        queues.take(&[listener(3, 10, 10)], Timestamp::default());
+        queues.take(&[listener(3, 11, 10)], Timestamp::default());
         assert!(queues.full[&3].owner == Owner::Unwatched, "it is not searched for again");
         queues.take(&[listener(3, 1, 10)], Timestamp::default());
         assert!(queues.full.is_empty());

@@ -14,6 +14,8 @@ mod usage;
 
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
+
 use self::{
     failure::classify,
     pooler::{Console, Route},
@@ -37,6 +39,9 @@ const GIVEN_BACK: [Duration; 3] =
 
 /// So often a pooler is asked whether a connection has become free.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a pooler may take to tell about its pools.
+const CONSOLE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a run waits for before it has a session.
 const BEFORE_LOGIN: [&str; 3] = [LOGIN, OFFER, tls::HANDSHAKE];
@@ -136,12 +141,18 @@ pub(super) async fn silence(probe: &Probe, tls: &Tls, kept: &mut Kept, waiting_f
         return None;
     }
     let target = Target::of(probe, tls).ok()?;
-    let mut console = pooler::console(&target).await?;
+    let at_query = !BEFORE_LOGIN.contains(&waiting_for);
+    let until = Instant::now() + CONSOLE_TIMEOUT;
+    let console = timeout_at(until, pooler::console(&target)).await.ok().flatten();
+    let Some(mut console) = console else {
+        // A pooler that let the probe in works, although it has no time for its console.
+        return (kept.route == Some(Route::Pooler) && at_query)
+            .then(|| pooler::silence(&target, at_query, None).0);
+    };
     kept.route = Some(Route::Pooler);
     kept.has_console = matches!(console, Console::Open(_));
-    let pool = console.pool(target.database()).await;
+    let pool = timeout_at(until, console.pool(target.database())).await.ok().flatten();
     kept.is_exhausted = pool.as_ref().is_some_and(|(pool, _)| pool.has_none_left());
-    let at_query = !BEFORE_LOGIN.contains(&waiting_for);
     let (failure, usage) = match pool {
         // The run has waited for what has become free only now.
         Some(_) if kept.was_exhausted && !kept.is_exhausted => (pooler::was_exhausted(&target), None),

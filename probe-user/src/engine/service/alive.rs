@@ -174,7 +174,7 @@ impl Service {
         let (finding, remedy) = verdict::of_failures(&verdict::Circumstances {
             failure: *failure,
             detail,
-            failures: probe.failed_in_a_row(),
+            failures: probe.failed_in_a_row(*failure),
             alive: self.main.is_some(),
             remote: self.settings.is_remote,
             port: probe.port(),

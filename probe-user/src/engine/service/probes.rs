@@ -145,7 +145,8 @@ impl Service {
             self.judge_if_stuck(ctx);
             return;
         }
-        let in_a_row = probe.count_failure(at, timed_out);
+        let in_a_row = probe.count_failure(at, failure);
+        let counted = probe.failed_in_a_row(failure);
         let event = ctx.effects.publish(Fact::Probe(report, ProbeChange::Fail(in_a_row)), at);
         probe.add_evidence(event);
         let ahead = verdict::early_sample(probe.timeout(), begun, at);
@@ -161,7 +162,7 @@ impl Service {
         }
         let examination = self.generation.liveness.examination().filter(|_| timed_out);
         let needed = verdict::failures_needed(self.probes[index].failures(), examination);
-        if in_a_row >= needed && self.is_to_be_judged() && !stopped {
+        if counted >= needed && self.is_to_be_judged() && !stopped {
             self.judge(FailureStreak { index, failure, detail }, ctx);
         }
     }

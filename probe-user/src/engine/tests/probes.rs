@@ -286,8 +286,30 @@ fn a_failure_that_becomes_mendable_is_restarted() {
         lab.answer(ProbeOutcome::Failed(ProbeFailure::Auth, "401".into()));
     }
     assert_eq!((lab.incidents()[0].1, lab.restarts_asked()), (Verdict::Unhealthy, 0));
-    lab.answer(ProbeOutcome::Failed(ProbeFailure::Status, "500".into()));
-    assert_eq!(lab.restarts_asked(), 1);
+    // A service that works and refuses the probe is not restarted for one failure after that.
+    for restarts in [0, 0, 1] {
+        lab.answer(ProbeOutcome::Failed(ProbeFailure::Status, "500".into()));
+        assert_eq!(lab.restarts_asked(), restarts);
+    }
+}
+
+#[test]
+fn failures_that_a_restart_may_mend_count_from_the_last_one_that_it_may_not() {
+    let mut lab = Lab::exec();
+    lab.wait(LATER);
+    for failure in [ProbeFailure::Reset, ProbeFailure::Busy, ProbeFailure::Reset, ProbeFailure::Auth] {
+        for _ in 0..2 {
+            lab.answer(ProbeOutcome::Failed(failure, "as it says".into()));
+            assert_eq!(lab.restarts_asked(), 0, "{failure:?}");
+        }
+    }
+    lab.wait(Duration::from_millis(500));
+    assert_eq!(lab.alerts().len(), 1, "it is of no use to its clients, and that is told");
+    for restarts in [0, 0, 1] {
+        lab.answer(ProbeOutcome::Failed(ProbeFailure::Reset, "reset".into()));
+        assert_eq!(lab.restarts_asked(), restarts);
+    }
+    assert!(lab.engine.incident(API).unwrap().summary.contains("3 times"), "{:?}", lab.engine.incident(API));
 }
 
 #[test]

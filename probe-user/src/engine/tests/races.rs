@@ -336,7 +336,7 @@ fn a_failure_that_no_restart_mends_is_judged_again_when_it_changes() {
         lab.answer(ProbeOutcome::Failed(ProbeFailure::TooManyConnections, "full".into()));
     }
     assert_eq!(lab.restarts_asked(), 0);
-    time_out(&mut lab, 1);
+    time_out(&mut lab, 3);
     lab.see(snapshot());
     assert_eq!(lab.restarts_asked(), 1);
 }

@@ -193,7 +193,7 @@ impl Known {
         };
         Some(Measured {
             target: point.clone(),
-            exhausted: by_kernel,
+            exhausted: by_kernel && began_writable,
             device: Some(mount.device.clone()),
             ..Measured::of_host(HostCheck::ReadOnly, f64::from(u8::from(became)), 1.0, words)
         })

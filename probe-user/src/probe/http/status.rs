@@ -32,6 +32,8 @@ pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> P
         507 => ProbeFailure::MemoryFull,
         // The probe sends its request at once, so that a server that waits for it is itself late.
         408 => ProbeFailure::Status,
+        // It says that all is well, and the probe wants to hear something else.
+        100..=299 => ProbeFailure::Body,
         // A redirect says that the answer is elsewhere. 501, 505, 506, 508 and 510 refuse the method, the version or the path.
         300..=499 | 501 | 505 | 506 | 508 | 510 => ProbeFailure::Rejected,
         _ => ProbeFailure::Status,
@@ -62,8 +64,11 @@ mod tests {
         for status in [301, 302, 307, 400, 404, 405, 406, 410, 415, 421, 426, 431, 451, 501, 505] {
             assert_eq!(of(status, &[], ""), ProbeFailure::Rejected, "{status}");
         }
-        for status in [200, 204, 408, 500, 503, 599] {
+        for status in [408, 500, 503, 599] {
             assert_eq!(of(status, &[], "busy"), ProbeFailure::Status, "{status}");
+        }
+        for status in [200, 204, 226] {
+            assert_eq!(of(status, &[], "ok"), ProbeFailure::Body, "{status}");
         }
         assert_eq!(of(507, &[], ""), ProbeFailure::MemoryFull);
     }

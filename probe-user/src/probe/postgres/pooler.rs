@@ -45,6 +45,8 @@ pub(super) struct Pool {
     pub(super) used: u64,
     pub(super) size: u64,
     pub(super) waiting: u64,
+    /// An operator has it wait (`PAUSE`).
+    pub(super) is_paused: bool,
     /// How long the first of them has waited.
     pub(super) longest_wait: Duration,
 }
@@ -91,6 +93,7 @@ impl Console {
             used: 0,
             size: number(ours, "pool_size"),
             waiting: 0,
+            is_paused: number(ours, "paused") > 0,
             longest_wait: Duration::ZERO,
         };
         for row in session.query("SHOW POOLS").await.ok()?.iter().filter(|row| is_ours(row)) {
@@ -150,6 +153,10 @@ pub(super) fn silence(
 ) -> (Failure, Option<ServerUsage>) {
     let (peer, database) = (&target.peer, target.database());
     match pool {
+        Some((pool, _)) if pool.is_paused => {
+            let text = format!("{peer} is paused for {database}: an operator's RESUME ends that");
+            (Failure::new(ProbeFailure::Busy, text), None)
+        }
         Some((pool, holders)) if pool.has_none_left() => {
             let usage = pool.usage(holders);
             let text = format!(

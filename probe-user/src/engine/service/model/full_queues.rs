@@ -11,10 +11,14 @@ use crate::{clock::Timestamp, fact::AcceptQueue};
 /// A burst fills a queue for a moment. It is a fault once the queue has been full for this long…
 const LASTS: Duration = Duration::from_secs(10);
 
-/// … and was so in this many observations, …
-const OBSERVATIONS: u32 = 4;
+/// … and was so in this share of the samples, which come every second, and every two from other network namespaces. A
+/// short queue is full whenever a connection comes.
+const SHARE: f64 = 0.7;
 
-/// … none of them later than this after the one before. Queues are sampled every second or two.
+/// Two observations within this time are of one sample.
+const SAMPLE: Duration = Duration::from_millis(900);
+
+/// After a longer time without an observation, the queue had room.
 const GAP: Duration = Duration::from_secs(5);
 
 /// It is over when no queue was full for this long.
@@ -30,7 +34,9 @@ pub struct FullQueues(BTreeMap<(IpAddr, u16), Full>);
 struct Full {
     since: Timestamp,
     latest: Timestamp,
-    observations: u32,
+    /// When the latest sample was counted.
+    counted: Timestamp,
+    samples: u32,
 }
 
 impl FullQueues {
@@ -40,12 +46,17 @@ impl FullQueues {
         if self.0.len() >= LISTENERS_MAX && !self.0.contains_key(&(queue.address, queue.port)) {
             return None;
         }
-        let begin = Full { since: now, latest: now, observations: 0 };
+        let begin = Full { since: now, latest: now, counted: now, samples: 1 };
         let full = self.0.entry((queue.address, queue.port)).or_insert(begin);
         full.latest = now;
-        full.observations = full.observations.saturating_add(1);
-        let lasts = now.since(full.since) >= LASTS && full.observations >= OBSERVATIONS;
-        lasts.then_some(full.since)
+        if now.since(full.counted) >= SAMPLE {
+            full.counted = now;
+            full.samples = full.samples.saturating_add(1);
+        }
+        let interval = if queue.backlog == u32::MAX { 2.0 } else { 1.0 };
+        let lasted = now.since(full.since);
+        let share = f64::from(full.samples) * interval / lasted.as_secs_f64();
+        (lasted >= LASTS && share >= SHARE).then_some(full.since)
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::server_breach::ServerBreach;
 use crate::{
     clock::Timestamp,
+    engine::rules::{self, Mend},
     fact::{EventId, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport, ProbeSettings},
 };
 
@@ -74,6 +75,8 @@ struct Slowness {
 #[derive(Debug, Default)]
 struct FailureRow {
     count: u32,
+    /// Failures in a row that a restart may mend.
+    mendable: u32,
     /// Timeouts of attempts that ran beside a counted one.
     beside: u32,
     first: Timestamp,
@@ -216,14 +219,15 @@ impl ProbeState {
     }
 
     /// Counts a failure; the number of failures in a row.
-    pub fn count_failure(&mut self, at: Timestamp, timed_out: bool) -> u32 {
+    pub fn count_failure(&mut self, at: Timestamp, failure: ProbeFailure) -> u32 {
         let row = &mut self.found.failing;
         if row.count == 0 {
             row.first = at;
         }
         row.last = at;
         row.count = row.count.saturating_add(1);
-        row.timed_out = timed_out;
+        row.timed_out = failure.is_timeout();
+        row.mendable = if is_mendable(failure) { row.mendable.saturating_add(1) } else { 0 };
         self.published = self.published.saturating_add(1);
         row.count
     }
@@ -233,9 +237,9 @@ impl ProbeState {
         self.found.failing.beside = self.found.failing.beside.saturating_add(1);
     }
 
-    /// The number of attempts that failed since the first failure, also of those that ran side by side.
+    /// The number of attempts in a row whose failure a restart may mend, also of those that ran side by side.
     pub fn failed_attempts(&self) -> u32 {
-        self.found.failing.count.saturating_add(self.found.failing.beside)
+        self.found.failing.mendable.saturating_add(self.found.failing.beside)
     }
 
     pub fn add_evidence(&mut self, event: EventId) {
@@ -321,8 +325,11 @@ impl ProbeState {
         self.found.failing.count > 0
     }
 
-    pub fn failed_in_a_row(&self) -> u32 {
-        self.found.failing.count
+    /// The number of failures in a row that count as this one does: the service has refused nothing, and asked for no time,
+    /// since the first failure that a restart may mend.
+    pub fn failed_in_a_row(&self, failure: ProbeFailure) -> u32 {
+        let FailureRow { count, mendable, .. } = self.found.failing;
+        if is_mendable(failure) { mendable } else { count }
     }
 
     pub fn first_failed(&self) -> Timestamp {
@@ -337,4 +344,8 @@ impl ProbeState {
     pub fn timed_out(&self) -> bool {
         self.found.failing.timed_out
     }
+}
+
+fn is_mendable(failure: ProbeFailure) -> bool {
+    matches!(rules::of_failure(failure).mend, Mend::Restart | Mend::RestartIfAnswered)
 }
