@@ -8,6 +8,7 @@ use hostprobe_tests::{
     incident_events::{is, text},
     operator::{ENDS, Home, ask, crash, end, said},
     parts::require_root,
+    process::until,
     supervised::Supervised,
     victim::Victim,
 };
@@ -98,11 +99,11 @@ fn an_incident_goes_on_with_its_id_and_its_acknowledgement_and_a_replay_decides_
     let millis = |event: &Value| text(event, "incident.since").get(..23).map(str::to_owned);
     assert!(millis(&again).is_some() && millis(&again) == millis(&opened), "{again}");
     second.ready();
-    let service = home.status("api");
-    assert_eq!(
-        (&service["incident"], &service["orders"][0]["reason"]),
-        (&id.clone().into(), &"it is known".into())
-    );
+    let is_taken_up = || {
+        let service = home.status("api");
+        (service["incident"] == id && service["orders"][0]["reason"] == "it is known").then_some(())
+    };
+    until("the status has the incident and its acknowledgement", PATIENCE, is_taken_up);
     let victim = Victim::start_on(port);
     let over = second.wait_for(|event| is(event, "incident.resolve", "api"), PATIENCE);
     assert_eq!(text(&over, "incident.id"), id);

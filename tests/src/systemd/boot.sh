@@ -12,6 +12,9 @@ mkdir "$fs/upper" "$fs/work" "$fs/root"
 root=$fs/root
 mount -t overlay -o "lowerdir=/,upperdir=$fs/upper,workdir=$fs/work" overlay "$root"
 
+# What a daemon of this host keeps is not for one in the lab.
+rm -rf "$root/var/lib/hostprobe" "$root/var/log/hostprobe" "$root/etc/hostprobe"
+
 # What this host has enabled must not start a second time.
 units=$root/etc/systemd/system
 rm -rf "$units" "$root/etc/systemd/system.conf.d" "$root/etc/systemd/system.control"
