@@ -38,7 +38,7 @@ use crate::process::{deadline, notify::Notifier};
 use drill_state::RunningDrill;
 use executor::{Executor, Outcome};
 use missed_exits::MissedExits;
-use operator_wait::OperatorWait;
+use operator_wait::{OperatorAnswer, OperatorWait};
 use publisher::Publisher;
 use reload_state::ReloadState;
 use search::Search;
@@ -97,6 +97,8 @@ pub struct Daemon {
     may_start_programs: bool,
     /// Operators who wait for the outcome of a command.
     operator_waits: Vec<OperatorWait>,
+    /// The operators whose orders were carried out, each with what to answer.
+    unanswered: Vec<(OperatorAnswer, String)>,
     windows: OpenWindows,
     /// The drill that is under way.
     drill: Option<RunningDrill>,
@@ -161,6 +163,7 @@ impl Daemon {
             }
             effects.into_iter().for_each(|effect| self.execute(effect));
         }
+        self.answer_operators();
         self.check_drill();
         self.publisher.write_logs();
         self.publisher.flush_state();

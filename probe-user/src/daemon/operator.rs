@@ -20,6 +20,9 @@ enum Aim {
     Incident(ServiceId, IncidentId),
 }
 
+/// The longest that an operator waits for the state file to have an order.
+const ORDER_KEPT: Duration = Duration::from_secs(1);
+
 impl Daemon {
     /// Carries out a command, and answers the operator once its outcome is known.
     pub fn on_operator_request(&mut self, request: OperatorRequest) {
@@ -74,8 +77,26 @@ impl Daemon {
                 }
             }
         }
-        // A client that went away needs no answer.
-        let _ = answer.send(Ok(done));
+        self.unanswered.push((answer, done));
+    }
+
+    /// Answers the operators whose orders were carried out, once the state file has them: a crash of the daemon loses no
+    /// order that was acknowledged.
+    pub(super) fn answer_operators(&mut self) {
+        let answers = std::mem::take(&mut self.unanswered);
+        if answers.is_empty() {
+            return;
+        }
+        let kept = self.executor.store.as_ref().and_then(|store| store.flush_for(ORDER_KEPT));
+        tokio::spawn(async move {
+            if let Some(kept) = kept {
+                kept.done().await;
+            }
+            for (answer, done) in answers {
+                // A client that went away needs no answer.
+                let _ = answer.send(Ok(done));
+            }
+        });
     }
 
     fn await_outcome(&mut self, wait: OperatorWait) {

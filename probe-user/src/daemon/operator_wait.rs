@@ -7,9 +7,12 @@ use crate::{
     serve::control::Refusal,
 };
 
+/// Where an operator gets the outcome.
+pub(super) type OperatorAnswer = oneshot::Sender<Result<String, Refusal>>;
+
 /// An operator who waits for the outcome of a command.
 pub(super) struct OperatorWait {
     pub(super) service: ServiceId,
     pub(super) order: Order,
-    pub(super) answer: oneshot::Sender<Result<String, Refusal>>,
+    pub(super) answer: OperatorAnswer,
 }

@@ -144,6 +144,7 @@ pub(super) async fn wire(
         reloads,
         may_start_programs,
         operator_waits: Vec::new(),
+        unanswered: Vec::new(),
         windows: Default::default(),
         drill: None,
         restarting: BTreeSet::new(),

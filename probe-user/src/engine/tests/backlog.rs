@@ -51,6 +51,26 @@ fn a_listener_that_stays_full_alerts_with_its_address_and_backlog_and_is_not_res
 }
 
 #[test]
+fn a_short_queue_that_is_full_now_and_then_is_no_fault() {
+    let mut lab = with_response(Response::Alert);
+    for seconds in [3, 0, 2, 4, 1, 3, 0, 0, 4, 2, 1, 3, 0, 4, 2, 1] {
+        lab.wait(Duration::from_secs(seconds));
+        full(&mut lab, 1);
+    }
+    assert_eq!(lab.incidents(), []);
+}
+
+#[test]
+fn a_queue_that_is_sampled_every_two_seconds_is_found_as_well() {
+    let mut lab = with_response(Response::Alert);
+    for _ in 0..6 {
+        lab.wait(Duration::from_secs(1));
+        full(&mut lab, 1);
+    }
+    assert_eq!(lab.incidents()[0].1, Verdict::BacklogFull);
+}
+
+#[test]
 fn bursts_with_room_between_them_are_no_fault() {
     let mut lab = with_response(Response::Alert);
     for _ in 0..10 {

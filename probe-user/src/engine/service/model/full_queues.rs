@@ -18,6 +18,9 @@ const SHARE: f64 = 0.7;
 /// Two observations within this time are of one sample.
 const SAMPLE: Duration = Duration::from_millis(900);
 
+/// Samples that are never closer than this are those of every two seconds.
+const BETWEEN: Duration = Duration::from_millis(1700);
+
 /// After a longer time without an observation, the queue had room.
 const GAP: Duration = Duration::from_secs(5);
 
@@ -37,6 +40,8 @@ struct Full {
     /// When the latest sample was counted.
     counted: Timestamp,
     samples: u32,
+    /// The shortest time between two samples that were counted.
+    apart: Duration,
 }
 
 impl FullQueues {
@@ -46,14 +51,16 @@ impl FullQueues {
         if self.0.len() >= LISTENERS_MAX && !self.0.contains_key(&(queue.address, queue.port)) {
             return None;
         }
-        let begin = Full { since: now, latest: now, counted: now, samples: 1 };
+        let begin = Full { since: now, latest: now, counted: now, samples: 1, apart: GAP };
         let full = self.0.entry((queue.address, queue.port)).or_insert(begin);
         full.latest = now;
-        if now.since(full.counted) >= SAMPLE {
+        let apart = now.since(full.counted);
+        if apart >= SAMPLE {
+            full.apart = full.apart.min(apart);
             full.counted = now;
             full.samples = full.samples.saturating_add(1);
         }
-        let interval = if queue.backlog == u32::MAX { 2.0 } else { 1.0 };
+        let interval = if full.apart < BETWEEN { 1.0 } else { 2.0 };
         let lasted = now.since(full.since);
         let share = f64::from(full.samples) * interval / lasted.as_secs_f64();
         (lasted >= LASTS && share >= SHARE).then_some(full.since)
