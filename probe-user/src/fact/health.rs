@@ -68,6 +68,9 @@ pub struct Examination {
     /// since, and had no answer. Not a service that is watched.
     #[serde(default)]
     pub awaits: Option<SocketAddr>,
+    /// A file that it wrote more of meanwhile, from its beginning to its end: a dump of its data, not a log.
+    #[serde(default)]
+    pub writes: Option<String>,
     /// Share of the time, 0 to 1, that some task of its cgroup waited for a CPU (PSI), where that can be read.
     pub cgroup_pressure: Option<f64>,
 }

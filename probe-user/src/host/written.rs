@@ -1,6 +1,9 @@
-//! The file systems that processes write to, by the files that they have open for that.
+//! What processes write, by the files that they have open for that: the file systems of these, and how far they are.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+};
 
 use super::{
     ProcReader,
@@ -25,6 +28,23 @@ impl ProcReader {
             devices.extend(folder.and_then(|folder| written_at(&mounts, folder.to_str()?)));
         }
         devices
+    }
+
+    /// How far a process is in the regular files that it writes from their beginning to their end, by path. A file that is
+    /// only appended to is a log, and what is written at offsets (`pwrite(2)`) does not move the position.
+    pub fn write_positions(&self, pid: u32) -> HashMap<String, u64> {
+        let folder = self.folder(pid);
+        let entries = fs::read_dir(folder.join("fd")).into_iter().flatten().flatten().take(FILES_MAX);
+        let positions = entries.filter_map(|entry| {
+            let target = fs::read_link(entry.path()).ok()?;
+            let path = target.to_str().filter(|_| target.is_absolute() && !target.starts_with("/dev"))?;
+            let info = read_text(&folder.join("fdinfo").join(entry.file_name()), 4096).ok()?;
+            let field = |name: &str| Some(info.lines().find_map(|line| line.strip_prefix(name))?.trim());
+            let flags = i32::from_str_radix(field("flags:")?, 8).ok()?;
+            let is_written = flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_APPEND == 0;
+            Some((path.to_owned(), field("pos:")?.parse().ok()?)).filter(|_| is_written)
+        });
+        positions.collect()
     }
 
     fn open_for_writing(&self, pid: u32, mounts: &[Mount]) -> BTreeSet<String> {
@@ -60,6 +80,25 @@ fn holds_data(mount: &Mount) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::host::fake::FakeHost;
+
+    #[test]
+    fn a_dump_has_a_position_and_a_log_has_none() {
+        let host = FakeHost::v2();
+        host.process(7, 1, "db", "/usr/bin/db");
+        for (number, target, flags, position) in [
+            (1, "/dev/null", "01", 9),
+            (2, "socket:[5]", "02", 9),
+            (3, "/var/log/db.log", "02001", 9),
+            (4, "/etc/db.conf", "0100000", 9),
+            (5, "/data/temp-7.rdb", "0101101", 4096),
+        ] {
+            host.fd(7, number, target);
+            let info = format!("pos:\t{position}\nflags:\t{flags}\nmnt_id:\t27\n");
+            host.write(&format!("proc/7/fdinfo/{number}"), info.as_bytes());
+        }
+        let positions = host.reader().write_positions(7);
+        assert_eq!(positions.into_iter().collect::<Vec<_>>(), [("/data/temp-7.rdb".to_owned(), 4096)]);
+    }
 
     #[test]
     fn only_what_is_open_for_writing_and_a_working_folder_off_the_root_count() {

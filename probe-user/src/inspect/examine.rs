@@ -33,6 +33,8 @@ pub struct Sample {
     clients: HashMap<u16, ClientCount>,
     /// The total time that a task of its cgroup waited for a CPU, in microseconds.
     starved_micros: Option<u64>,
+    /// How far the main process is in the files that it writes.
+    written: HashMap<String, u64>,
 }
 
 impl Sample {
@@ -60,7 +62,8 @@ impl ProcReader {
         let waits = queues.iter().any(|(_, queue)| queue.waiting > 0);
         let clients = if waits { self.clients_of(main, &queues) } else { HashMap::new() };
         let starved_micros = self.starved_micros(main.pid);
-        Some(Sample { at, main, count, pids, threads, queues, clients, starved_micros })
+        let written = self.write_positions(main.pid);
+        Some(Sample { at, main, count, pids, threads, queues, clients, starved_micros, written })
     }
 
     /// The progress between an earlier sample and now. None if the main process is gone.
@@ -114,6 +117,10 @@ impl ProcReader {
         seen.cgroup_pressure = starved
             .filter(|_| !over.is_zero())
             .map(|(then, now)| (now.saturating_sub(then) as f64 / over.as_micros().max(1) as f64).min(1.0));
+        let is_ahead = |(path, at): &(&String, &u64)| {
+            earlier.written.get(path.as_str()).is_some_and(|before| before < *at)
+        };
+        seen.writes = now.written.iter().filter(is_ahead).map(|(path, _)| path.clone()).min();
         Some(seen)
     }
 

@@ -68,6 +68,8 @@ pub enum Obstacle {
     Backend,
     /// Something on the way drops or refuses the connections to its port.
     Filter,
+    /// Its main process writes a file from its beginning to its end.
+    Writing,
     /// More clients connect than it accepts.
     Backlog,
     /// A resource of it grows towards its limit.
@@ -79,7 +81,7 @@ pub const UNANSWERED: &str =
     "it has never answered this probe: a restart changes neither its address nor its protocol";
 
 impl Obstacle {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CoreDump,
         Self::Frozen,
         Self::Tracer,
@@ -87,6 +89,7 @@ impl Obstacle {
         Self::Network,
         Self::Backend,
         Self::Filter,
+        Self::Writing,
         Self::Backlog,
         Self::Growth,
     ];
@@ -165,6 +168,7 @@ pub const fn of_obstacle(obstacle: Obstacle) -> ObstacleRule {
         Obstacle::Network  => (Network,    0.8, "a restart does not mend the network",                            "a failure of origin *or elsewhere* while its connections to other hosts fail"),
         Obstacle::Backend  => (Unhealthy,  0.8, "a restart does not mend what it connects to",                    "a failure of origin *or elsewhere* while an unwatched server of this host refuses its connections, or a timeout while it waits for an unwatched server"),
         Obstacle::Filter   => (Network,    0.9, "a restart does not open the way to its port",                    "`connect_timeout` while its accept queue has room, or `refused` while it listens: the kernel would have answered"),
+        Obstacle::Writing  => (Unhealthy,  0.8, "a restart would cut off what it writes",                         "a timeout while its main process gets ahead in a file that is no log, such as a dump of its data"),
         Obstacle::Backlog  => (BacklogFull, 1.0, "a restart refuses the clients that wait, and as many come again", "its accept queue is full for a while, and no probe fails"),
         Obstacle::Growth   => (Exhausting, 0.9, "it works until then, so a restart can wait for a window of maintenance", "a resource will reach its limit within `growth`"),
     };

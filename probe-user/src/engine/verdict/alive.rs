@@ -124,6 +124,12 @@ fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
     {
         return Some((Obstacle::Backend, format!("it waits for {server}, which does not answer it")));
     }
+    if timed_out
+        && alive
+        && let Some(path) = examination.and_then(|seen| seen.writes.as_ref())
+    {
+        return Some((Obstacle::Writing, format!("it does not answer while it writes {path}")));
+    }
     if timed_out && let Some(why) = overload(circumstances) {
         return Some((Obstacle::Overload, why));
     }
@@ -351,6 +357,20 @@ mod tests {
         let stuck = Examination { locked: true, abandoned: 1, ..Examination::default() };
         let stuck = Circumstances { backend: refused, examination: Some(&stuck), ..alive(Timeout) };
         assert_eq!(verdict(&stuck), Verdict::Hung);
+    }
+
+    #[test]
+    fn what_writes_its_data_is_held_and_a_log_is_none() {
+        let writes = Examination { writes: Some("/data/temp-7.rdb".to_owned()), ..examined(150, 0) };
+        for failure in [Timeout, ConnectTimeout] {
+            let seen = Circumstances { examination: Some(&writes), ..alive(failure) };
+            let (finding, remedy) = of_failures(&seen);
+            assert_eq!(remedy, Remedy::Hold("a restart would cut off what it writes".to_owned()));
+            let words = finding.summary.to_string();
+            assert!(words.contains("does not answer while it writes /data/temp-7.rdb"), "{words}");
+        }
+        let refused = Circumstances { examination: Some(&writes), ..alive(Refused) };
+        assert_eq!(of_failures(&refused).1, Remedy::Restart);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use crate::{
     config::{Identity, Probe, RestartPolicy, Service},
     fact::{
-        Holder, Incident, Membership, Observation, OperatorCommand, Orders, Peer, ProbeOutcome, Process,
-        RestartBudget, ServiceId,
+        Examination, Holder, Incident, Membership, Observation, OperatorCommand, Orders, Peer, ProbeOutcome,
+        Process, RestartBudget, ServiceId,
     },
 };
 
@@ -224,6 +224,7 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         // The name of a task or a device, and a sentence with it.
         Observation::Host(reading) => text(&mut reading.words),
         Observation::WritesTo(_, devices) => return cut(devices, items),
+        Observation::Examined(_, Some(Examination { writes: Some(path), .. })) => text(path),
         Observation::Context(_, context) => {
             context.texts().for_each(text);
             return cut(&mut context.logs, items) | cut(&mut context.changes, items);
