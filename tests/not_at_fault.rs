@@ -4,7 +4,7 @@ use std::{path::Path, thread, time::Duration};
 
 use hostprobe_tests::{
     daemon::Daemon,
-    http::free_port,
+    http::{self, free_port},
     incident_events::{is, text, wait_until_healthy},
     lab::probed::{QUICK, restarts, service, start, words},
     network,
@@ -12,7 +12,7 @@ use hostprobe_tests::{
     process::Running,
     victim::Victim,
 };
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -208,5 +208,37 @@ fn a_redis_that_saves_its_data_in_the_foreground_is_held_until_it_is_done() {
     daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "cache"), LONG);
     assert!(saving.join().expect("it answers").starts_with("+OK"), "it was let finish");
     assert_eq!(restarts(&daemon, mark, "cache"), [""; 0]);
+    daemon.stop();
+}
+
+#[test]
+fn a_server_that_was_asked_to_quit_serves_its_clients_to_the_end() {
+    if !require_root() {
+        return;
+    }
+    let (folder, port) = (TempDir::new().expect("a folder"), free_port());
+    let root = folder.path().join("www");
+    std::fs::create_dir(&root).expect("a folder");
+    std::fs::write(root.join("big"), vec![b'x'; 3 << 20]).expect("the folder can be written");
+    // Its workers, of another user, read from there.
+    let public = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), public).expect("it is ours");
+    let server = format!("listen 127.0.0.1:{port}; root {}; limit_rate 500k;", root.display());
+    let Some(command) = nginx(folder.path(), "quits", "daemon off;", &server) else { return };
+    let probe = format!("tcp = \"127.0.0.1:{port}\"");
+    let config = service("web", &command, &probe, QUICK, folder.path()) + "enabled = true\n";
+    let mut daemon = start(&config);
+    wait_until_healthy(&daemon, "web");
+    let up = daemon.wait_for(|event| is(event, "listener.up", "web"), LONG);
+    let main = up["process"]["pid"].as_u64().and_then(|pid| i32::try_from(pid).ok()).expect("a pid");
+    let mark = daemon.mark();
+    let client = thread::spawn(move || http::get(port, "/big"));
+    thread::sleep(Duration::from_secs(1));
+    kill_process(Pid::from_raw(main).expect("a pid"), Signal::QUIT).expect("it lives");
+    daemon.wait_for_after(mark, |event| is(event, "restart.hold", "web"), LONG);
+    let (status, body) = client.join().expect("it ends").expect("an answer");
+    assert_eq!((status, body.len()), (200, 3 << 20), "the client got all of it");
+    assert_eq!(restarts(&daemon, mark, "web"), [""; 0]);
+    daemon.wait_for_after(mark, |event| is(event, "process.exit", "web"), LONG);
     daemon.stop();
 }

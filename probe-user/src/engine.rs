@@ -139,6 +139,7 @@ impl Engine {
             | Observation::Examined(..)
             | Observation::Snapshot(..)
             | Observation::Context(..)
+            | Observation::AskedToEnd(..)
             | Observation::PortHolder(..)
             | Observation::Holders(..)
             | Observation::Successor(..)

@@ -137,6 +137,11 @@ impl Sensors {
         }
     }
 
+    /// When another process last asked this one to end; None without the hooks, which alone see it.
+    pub fn request_to_end(&self, process: ProcessKey) -> Option<Timestamp> {
+        self.ebpf.as_ref()?.request_to_end(process)
+    }
+
     /// Reports every exit of this process from now on, a clean one too, and the failures of the `lineage` that it
     /// heads, whose number is not 0.
     pub fn watch_process(&mut self, main: ProcessKey, lineage: u32) -> Result<(), WatchError> {

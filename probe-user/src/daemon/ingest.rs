@@ -237,7 +237,11 @@ impl Daemon {
         if !services.contains(&service) {
             services.push(service);
         }
+        let asked = main.filter(|_| !listener.up).and_then(|main| self.sensors.request_to_end(main));
         for service in services {
+            if let Some(at) = asked {
+                self.observe(Observation::AskedToEnd(service, at));
+            }
             self.observe(Observation::Listener(listener.clone(), service, event));
         }
     }

@@ -67,6 +67,7 @@ impl Service {
             Observation::Exit(exit, member, event) => self.on_exit(exit, member.main, event, ctx),
             Observation::OomKill(kill, _, event) => self.oom_kills.add(kill, event),
             Observation::Listener(listener, _, event) => self.on_listener(&listener, event, ctx),
+            Observation::AskedToEnd(_, at) => self.generation.asked_to_end = Some(at),
             Observation::ListenerChecked(_, port, held) => self.on_listener_checked(port, held, ctx),
             Observation::Probe(report) => self.on_probe(report, ctx),
             Observation::Unit(_, state) => self.on_unit(state, ctx),

@@ -8,6 +8,7 @@ use super::{
     ResourceLevel, ResourceUsage, RestartBudget, Retransmits, ServiceId, ServiceSettings, SocketError,
     Successor, Suspension, UnitState,
 };
+use crate::clock::Timestamp;
 
 /// Everything that can change a decision.
 #[allow(clippy::large_enum_variant, reason = "each is handled at once, and few are kept")]
@@ -23,6 +24,8 @@ pub enum Observation {
     OomKill(OomKill, Membership, EventId),
     /// A service's listener came or went.
     Listener(Listener, ServiceId, EventId),
+    /// Another process asked a service's main process to end by a signal, at this time; its listener has closed since.
+    AskedToEnd(ServiceId, Timestamp),
     /// Whether a process of a service holds a listener on a port.
     ListenerChecked(ServiceId, u16, bool),
     /// A probe ended.
@@ -112,6 +115,7 @@ impl Observation {
             | Self::Examined(id, _)
             | Self::Snapshot(id, _)
             | Self::Context(id, _)
+            | Self::AskedToEnd(id, _)
             | Self::PortHolder(id, _)
             | Self::Holders(id, _)
             | Self::Successor(id, _)

@@ -26,6 +26,7 @@ mod repeated;
 mod retransmits;
 pub mod rights;
 mod ring;
+mod sent_signals;
 pub mod stack;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub use options::Options;
 pub use watch::{Lineages, WatchError, WatchedPort};
 
 use crate::{
+    clock::Timestamp,
     fact::ProcessKey,
     sensor::{
         loss::Loss,
@@ -58,6 +60,7 @@ pub struct EbpfSensor {
     watched: watch::Watched,
     errors: repeated::RepeatCounts,
     retransmits: retransmits::RetransmitCounts,
+    signals: sent_signals::SentSignals,
     tally: loss::Tally,
     missed: missed::Missed,
     symbols: stack::Symbols,
@@ -76,8 +79,18 @@ impl EbpfSensor {
 
     /// The same, with other files than the running kernel's.
     pub fn load_from(options: &Options, paths: &load::Paths) -> Result<Self, LoadError> {
-        let load::Loaded { ebpf, coverage, rings, watched, errors, retransmits, tally, missed, symbols } =
-            load::load(options, paths)?;
+        let load::Loaded {
+            ebpf,
+            coverage,
+            rings,
+            watched,
+            errors,
+            retransmits,
+            signals,
+            tally,
+            missed,
+            symbols,
+        } = load::load(options, paths)?;
         let log = options.log;
         Ok(Self {
             ebpf,
@@ -86,6 +99,7 @@ impl EbpfSensor {
             watched,
             errors,
             retransmits,
+            signals,
             tally,
             missed,
             symbols,
@@ -114,6 +128,11 @@ impl EbpfSensor {
     /// Whether the kernel refuses the calling thread the use of the maps, as it lacks a right.
     pub fn maps_are_refused(&self) -> bool {
         self.watched.is_refused()
+    }
+
+    /// When another process last asked this one to end by SIGTERM, SIGINT or SIGQUIT, as far as the programs know.
+    pub fn request_to_end(&self, process: ProcessKey) -> Option<Timestamp> {
+        self.signals.request_to_end(process)
     }
 
     /// Appends everything the kernel has written to `out`, ordered by time.

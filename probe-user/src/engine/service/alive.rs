@@ -83,10 +83,9 @@ impl Service {
             probe.is_failing() && probe.timed_out() && probe.failed_attempts() >= needed
         };
         let proved = self.probes.iter().position(is_proved).filter(|_| stuck.is_some());
-        if let (Some(index), true) = (
-            proved,
-            self.is_idle() && self.is_to_be_judged() && !(self.is_at_rest() || self.unit.is_between()),
-        ) {
+        if let (Some(index), true) =
+            (proved, self.is_idle() && self.is_to_be_judged() && !self.is_on_its_way(ctx.now))
+        {
             let (failure, detail) = (ProbeFailure::Timeout, "no answer".to_owned());
             self.judge(FailureStreak { index, failure, detail }, ctx);
         }

@@ -4,18 +4,30 @@ use std::time::Duration;
 
 use super::model::{Fault, LISTENER_GONE, LostListener, Service, Timer};
 use crate::{
+    clock::Timestamp,
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
         verdict::{self, Finding},
     },
-    fact::{EventId, Listener, Verdict},
+    fact::{Action, EventId, Listener, Verdict},
 };
+
+/// A process that was asked to end may serve its last clients and write its data for this long, as systemd lets it by
+/// default (`DefaultTimeoutStopSec=`).
+const ENDING: Duration = Duration::from_secs(90);
 
 /// The time limit of the check whether another process holds a listener.
 const CHECK: Duration = Duration::from_millis(500);
 
 impl Service {
+    /// Until when its main process may take to end, if it was asked to and closed its listeners. Its exit says what comes
+    /// next.
+    pub(super) fn ends_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = self.generation.asked_to_end?.plus(ENDING);
+        (self.main.is_some() && now < until).then_some(until)
+    }
+
     /// The ports that it listened on before the daemon watched it.
     pub(super) fn on_listening(&mut self, ports: Vec<u16>) {
         self.listeners.clear();
@@ -59,6 +71,12 @@ impl Service {
         if needed && self.main.is_some() && self.incident.is_none() && self.is_idle() {
             let Listener { at: since, port, source, .. } = *listener;
             self.generation.lost_listener = Some(LostListener { since, event, port, source, checked: false });
+            if let Some(until) = self.ends_until(ctx.now) {
+                self.timers.set(Timer::ListenerGone, Some(until));
+                let why = "another process asked it to end, and it does so in order: its exit is next";
+                self.publish_restart(Action::Hold(why.to_owned()), ctx);
+                return;
+            }
             self.timers.set(Timer::ListenerGone, Some(since.plus(LISTENER_GONE)));
             ctx.request(Effect::ProbeNow(self.settings.id));
         }

@@ -126,6 +126,11 @@ impl Service {
         self.fail(fault, ctx);
     }
 
+    /// Whether it is not meant to answer: it rests, systemd starts or stops it, or it ends because it was asked to.
+    pub(super) fn is_on_its_way(&self, now: Timestamp) -> bool {
+        self.is_at_rest() || self.unit.is_between() || self.ends_until(now).is_some()
+    }
+
     /// A failure that counts.
     fn probe_failed<E: Effects>(
         &mut self,
@@ -135,7 +140,7 @@ impl Service {
         ctx: &mut Ctx<'_, E>,
     ) {
         let (at, begun, index, stopped) =
-            (report.at, report.begun(), report.index, self.is_at_rest() || self.unit.is_between());
+            (report.at, report.begun(), report.index, self.is_on_its_way(ctx.now));
         let Some(probe) = self.probes.get_mut(index) else { return };
         let first = !probe.is_failing();
         let timed_out = failure.is_timeout();

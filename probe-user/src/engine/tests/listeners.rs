@@ -94,3 +94,30 @@ fn a_socket_on_another_address_neither_replaces_the_listener_nor_is_missed() {
         assert_eq!(asks(&lab), u32::from(other != "0.0.0.0") as usize, "{other}");
     }
 }
+
+#[test]
+fn a_process_that_was_asked_to_end_may_close_its_listener_first() {
+    let mut lab = with_listeners(&["127.0.0.1"]);
+    lab.see(Observation::AskedToEnd(API, lab.now));
+    listener(&mut lab, false, "127.0.0.1", 8080);
+    for _ in 0..20 {
+        lab.wait(Duration::from_secs(4));
+        lab.answer(ProbeOutcome::Failed(ProbeFailure::Refused, "refused".into()));
+    }
+    assert_eq!((asks(&lab), lab.incidents(), lab.restarts_asked()), (0, vec![], 0));
+    assert!(matches!(&lab.restarts()[0].action, Action::Hold(why) if why.contains("asked it to end")));
+    lab.wait(Duration::from_secs(11));
+    lab.see(Observation::ListenerChecked(API, 8080, false));
+    assert_eq!((lab.incidents()[0].1, lab.restarts_asked()), (Verdict::NotListening, 1), "it does not end");
+
+    let mut lab = with_listeners(&["127.0.0.1"]);
+    lab.see(Observation::AskedToEnd(API, lab.now));
+    listener(&mut lab, false, "127.0.0.1", 8080);
+    lab.wait(Duration::from_secs(20));
+    lab.die(100, ExitStatus::Code(1), None);
+    assert_eq!(
+        (lab.incidents()[0].1, lab.restarts_asked()),
+        (Verdict::Exited, 1),
+        "its exit says what comes next"
+    );
+}

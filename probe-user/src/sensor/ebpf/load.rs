@@ -23,6 +23,7 @@ use super::{
     retransmits::RetransmitCounts,
     rights,
     ring::Rings,
+    sent_signals::SentSignals,
     stack::{self, Symbols},
     watch::{Lineages, Watched},
 };
@@ -59,6 +60,7 @@ pub(super) struct Loaded {
     pub watched: Watched,
     pub errors: RepeatCounts,
     pub retransmits: RetransmitCounts,
+    pub signals: SentSignals,
     pub tally: Tally,
     pub missed: Missed,
     pub symbols: Symbols,
@@ -113,6 +115,7 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     );
     let errors = RepeatCounts::new(map(&mut ebpf, "ERRORS")?);
     let retransmits = RetransmitCounts::new(map(&mut ebpf, "RETRANSMITS")?);
+    let signals = SentSignals::new(map(&mut ebpf, "SIGNALS")?);
     let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
     let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
     let owners_balance: PerCpuArray<_, u64> = map(&mut ebpf, "OWNERS_BALANCE")?;
@@ -126,7 +129,7 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     let attached = coverage.iter().filter(|it| it.attached).map(|it| it.hook);
     let missed = Missed::of(&ebpf, attached);
     let tally = Tally::new(drops, exits, owners_balance);
-    Ok(Loaded { ebpf, coverage, rings, watched, errors, retransmits, tally, missed, symbols })
+    Ok(Loaded { ebpf, coverage, rings, watched, errors, retransmits, signals, tally, missed, symbols })
 }
 
 /// Sets the sizes of the maps and the values of the globals.

@@ -140,6 +140,7 @@ impl Filter {
             | Observation::Examined(..)
             | Observation::Snapshot(..)
             | Observation::Context(..)
+            | Observation::AskedToEnd(..)
             | Observation::PortHolder(..)
             | Observation::Holders(..)
             | Observation::Successor(..)

@@ -34,6 +34,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::Examined(..) => "what its processes did",
         Observation::Snapshot(..) => "the snapshot of its processes",
         Observation::Context(..) => "the context of its fault",
+        Observation::AskedToEnd(..) => "a request to end",
         Observation::PortHolder(..) => "who has its port",
         Observation::Holders(..) => "who holds its connections",
         Observation::ListenerChecked(..) => "whether a port of it is held",
@@ -141,6 +142,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::Examined(id, _)
         | Observation::Snapshot(id, _)
         | Observation::Context(id, _)
+        | Observation::AskedToEnd(id, _)
         | Observation::Successor(id, _)
         | Observation::ListenerChecked(id, ..)
         | Observation::Operator(id, _) => *id = to(*id)?,
@@ -231,6 +233,7 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         }
         Observation::Running(..)
         | Observation::Listener(..)
+        | Observation::AskedToEnd(..)
         | Observation::RestartOutcome(_, Ok(()))
         | Observation::Usage(..)
         | Observation::SocketError(..)

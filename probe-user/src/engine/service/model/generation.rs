@@ -29,6 +29,8 @@ pub struct Generation {
     pub breaches: Breaches,
     /// The child that died last, which may be the reason for the exit of its main process.
     pub dead_child: Option<DeadChild>,
+    /// Another process asked it to end, and it has closed a listener since.
+    pub asked_to_end: Option<Timestamp>,
     /// When the service was first healthy with it.
     pub healthy_at: Option<Timestamp>,
     /// It began to listen itself, or took over a listener.
