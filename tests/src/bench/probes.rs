@@ -1,6 +1,8 @@
 //! What a probe of each kind costs in CPU time, beside blackbox_exporter, and beside Monit where a program is run.
 
-use std::{collections::BTreeMap, fmt::Write as _, thread, time::Duration};
+mod targets;
+
+use std::{collections::BTreeMap, fmt::Write as _, fs, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 
@@ -11,8 +13,6 @@ use super::{
     usage::window,
 };
 use crate::{daemon::Daemon, network, process::cpu_time};
-
-mod targets;
 
 /// Targets of each kind, each of which is probed once a second.
 const TARGETS: usize = 100;
@@ -90,7 +90,10 @@ impl Subject {
             }
             Self::Blackbox(blackbox) => {
                 let found = blackbox.probe(&targets.address(0))?;
-                ensure!(found.contains("\nprobe_success 1\n"), "blackbox_exporter finds a target unwell: {found}");
+                ensure!(
+                    found.contains("\nprobe_success 1\n"),
+                    "blackbox_exporter finds a target unwell: {found}"
+                );
             }
             Self::Monit(monit) => {
                 let unwell = monit.log().into_iter().find(|line| line.contains("failed"));
@@ -131,6 +134,8 @@ pub fn measure(effort: Effort) -> Result<Section> {
     // A thread of its own moves to another network, and all that it starts is there.
     let measured = thread::spawn(move || {
         ensure!(network::enter(), "there can be no network namespace");
+        // As systemd sets it on the host itself (`sysctl.d/50-default.conf`).
+        fs::write("/proc/sys/net/ipv4/ping_group_range", "0\t2147483647").context("cannot allow pings")?;
         rounds(times)
     });
     let samples = measured.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
@@ -149,7 +154,8 @@ fn rounds(times: Times) -> Result<AllSamples> {
             idle.insert(name, watch(&subject, times.part * times.parts as u32)?);
         }
         for kind in Kind::ALL {
-            let targets = Targets::start(kind).with_context(|| format!("a server for {kind:?} is missing"))?;
+            let targets =
+                Targets::start(kind).with_context(|| format!("a server for {kind:?} is missing"))?;
             let peer = if kind == Kind::Exec { MONIT } else { EXPORTER };
             for name in [HOSTPROBE, peer] {
                 let subject = Subject::start(name, Some(&targets))?;

@@ -112,8 +112,17 @@ impl Targets {
     /// The command of a program that leaves a byte for each of its runs.
     pub fn command(&self) -> Vec<String> {
         let file = format!("of={}", self.runs().display());
-        let words =
-            [BUSYBOX, "dd", "if=/dev/zero", &file, "bs=1", "count=1", "oflag=append", "conv=notrunc", "status=none"];
+        let words = [
+            BUSYBOX,
+            "dd",
+            "if=/dev/zero",
+            &file,
+            "bs=1",
+            "count=1",
+            "oflag=append",
+            "conv=notrunc",
+            "status=none",
+        ];
         words.map(str::to_owned).to_vec()
     }
 
@@ -143,7 +152,8 @@ fn web_server(folder: &TempDir, port: u16) -> Option<Running> {
 
 /// A counter of the calling thread's network namespace.
 fn counted(protocol: &str, name: &str) -> Result<u64> {
-    let text = fs::read_to_string("/proc/thread-self/net/snmp").context("cannot read the kernel's counters")?;
+    let text =
+        fs::read_to_string("/proc/thread-self/net/snmp").context("cannot read the kernel's counters")?;
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(protocol));
     let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     let mut pairs = names.split_whitespace().zip(values.split_whitespace());
