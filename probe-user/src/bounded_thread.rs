@@ -63,13 +63,16 @@ async fn within<T>(patience: Duration, outcome: oneshot::Receiver<T>) -> Result<
 
 type Work = Box<dyn FnOnce() + Send>;
 
+/// A thread that waits for work, and where that is sent.
+type Free = (ThreadId, SyncSender<Work>);
+
 /// Threads for short work that comes again and again: to start and end one takes 14 system calls.
 ///
 /// Work never waits for a thread that the kernel holds. It goes to one that is free, or to a new one.
 #[derive(Clone, Debug)]
 pub struct Threads {
     name: &'static str,
-    free: Arc<Mutex<Vec<(ThreadId, SyncSender<Work>)>>>,
+    free: Arc<Mutex<Vec<Free>>>,
 }
 
 impl Threads {
@@ -134,7 +137,7 @@ impl Threads {
         }
     }
 
-    fn free(&self) -> MutexGuard<'_, Vec<(ThreadId, SyncSender<Work>)>> {
+    fn free(&self) -> MutexGuard<'_, Vec<Free>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
