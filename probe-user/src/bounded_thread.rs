@@ -16,8 +16,8 @@ use std::{
 
 use tokio::{sync::oneshot, time::timeout};
 
-/// Threads that wait for further work, at most.
-const FREE_MAX: usize = 4;
+/// Threads that wait for further work, at most: probes start in groups of five (`probe/schedule/phases.rs`).
+const FREE_MAX: usize = 8;
 
 /// How long such a thread waits.
 const FREE_FOR: Duration = Duration::from_secs(15);

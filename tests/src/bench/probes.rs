@@ -12,7 +12,11 @@ use super::{
     section::{Effort, Row, Section, Unit},
     usage::window,
 };
-use crate::{daemon::Daemon, network, process::cpu_time};
+use crate::{
+    daemon::Daemon,
+    network,
+    process::{cpu_time, until},
+};
 
 /// Targets of each kind, each of which is probed once a second.
 const TARGETS: usize = 100;
@@ -20,6 +24,9 @@ const TARGETS: usize = 100;
 const HOSTPROBE: &str = "hostprobe";
 const EXPORTER: &str = "blackbox_exporter";
 const MONIT: &str = "Monit";
+
+/// Longest wait for a subject to have probed all targets.
+const START: Duration = Duration::from_secs(30);
 
 /// How many times less than blackbox_exporter a probe has to take.
 const TIMES_LESS: f64 = 2.0;
@@ -158,7 +165,12 @@ fn rounds(times: Times) -> Result<AllSamples> {
                 Targets::start(kind).with_context(|| format!("a server for {kind:?} is missing"))?;
             let peer = if kind == Kind::Exec { MONIT } else { EXPORTER };
             for name in [HOSTPROBE, peer] {
+                let before = targets.probes()?;
                 let subject = Subject::start(name, Some(&targets))?;
+                // Prometheus begins some seconds after it is ready.
+                until(&format!("{name} probes all of {kind:?}"), START, || {
+                    (targets.probes().ok()? >= before + TARGETS as u64).then_some(())
+                });
                 thread::sleep(times.warm_up);
                 let into = samples.entry((kind, name)).or_default();
                 for _ in 0..times.parts {
