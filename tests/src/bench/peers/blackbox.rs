@@ -78,15 +78,18 @@ impl Blackbox {
 
 /// Prometheus's configuration, as blackbox_exporter's documentation has it.
 fn scrapes(targets: &[String], exporter: u16) -> String {
-    let targets = targets.join(", ");
+    // Targets that are alike are one, unless a label tells them apart.
+    let group = |(number, target): (usize, &String)| {
+        format!("        - {{ targets: [\"{target}\"], labels: {{ number: \"{number}\" }} }}\n")
+    };
+    let targets: String = targets.iter().enumerate().map(group).collect();
     format!(
         "global: {{ scrape_interval: 1s, scrape_timeout: 1s }}\n\
          scrape_configs:\n\
          \x20 - job_name: blackbox\n\
          \x20   metrics_path: /probe\n\
          \x20   params: {{ module: [{MODULE}] }}\n\
-         \x20   static_configs:\n\
-         \x20     - targets: [{targets}]\n\
+         \x20   static_configs:\n{targets}\
          \x20   relabel_configs:\n\
          \x20     - {{ source_labels: [__address__], target_label: __param_target }}\n\
          \x20     - {{ source_labels: [__param_target], target_label: instance }}\n\
