@@ -7,10 +7,10 @@
 use std::{
     io,
     sync::{
-        Arc,
-        mpsc::{RecvTimeoutError, sync_channel},
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
-    thread,
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -18,6 +18,12 @@ use tokio::{
     sync::{Semaphore, oneshot},
     time::{Instant, timeout, timeout_at},
 };
+
+/// Threads that wait for further work, at most: probes start in groups of five (`probe/schedule/phases.rs`).
+const FREE_MAX: usize = 8;
+
+/// How long such a thread waits.
+const FREE_FOR: Duration = Duration::from_secs(15);
 
 /// Why there is no answer; in words that follow a colon.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +53,10 @@ pub async fn answer<T: Send + 'static>(
         // The caller may have stopped waiting.
         let _ = done.send(work());
     })?;
+    within(patience, outcome).await
+}
+
+async fn within<T>(patience: Duration, outcome: oneshot::Receiver<T>) -> Result<T, NoAnswer> {
     match timeout(patience, outcome).await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(_)) => Err(NoAnswer::Ended),
@@ -81,6 +91,87 @@ impl OneAtATime {
             work()
         };
         answer(name, until.saturating_duration_since(Instant::now()), work).await
+    }
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// A thread that waits for work, and where that is sent.
+type Free = (ThreadId, SyncSender<Work>);
+
+/// Threads for short work that comes again and again: to start and end one takes 14 system calls.
+///
+/// Work never waits for a thread that the kernel holds. It goes to one that is free, or to a new one.
+#[derive(Clone, Debug)]
+pub struct Threads {
+    name: &'static str,
+    free: Arc<Mutex<Vec<Free>>>,
+}
+
+impl Threads {
+    pub fn new(name: &'static str) -> Self {
+        Self { name, free: Arc::default() }
+    }
+
+    /// As [`answer`], on one of these threads.
+    pub async fn answer<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NoAnswer> {
+        let (done, outcome) = oneshot::channel();
+        let mut work: Work = Box::new(move || {
+            let _ = done.send(work());
+        });
+        loop {
+            // The latest one, whose stack is still in a CPU's cache.
+            let Some((_, thread)) = self.free().pop() else {
+                let threads = self.clone();
+                start(self.name, move || threads.serve(work))?;
+                break;
+            };
+            match thread.try_send(work) {
+                Ok(()) => break,
+                // It ended as one does that panicked.
+                Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => work = back,
+            }
+        }
+        within(patience, outcome).await
+    }
+
+    /// Does this work, and then what comes, until nothing has come for a while.
+    fn serve(&self, mut work: Work) {
+        let own = thread::current().id();
+        let (sender, inbox) = sync_channel(1);
+        loop {
+            work();
+            {
+                let mut free = self.free();
+                if free.len() >= FREE_MAX {
+                    return;
+                }
+                free.push((own, sender.clone()));
+            }
+            work = match inbox.recv_timeout(FREE_FOR) {
+                Ok(work) => work,
+                Err(_) => {
+                    let mut free = self.free();
+                    let before = free.len();
+                    free.retain(|(thread, _)| *thread != own);
+                    let is_taken = free.len() == before;
+                    drop(free);
+                    // Who took it out has work for it, and sends that at once.
+                    match inbox.recv_timeout(if is_taken { FREE_FOR } else { Duration::ZERO }) {
+                        Ok(work) => work,
+                        Err(_) => return,
+                    }
+                }
+            };
+        }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<Free>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -130,6 +221,34 @@ mod tests {
         assert_eq!(no_turn.to_string(), "no answer within 1ms");
         drop(held);
         assert_eq!(turns.answer("test", LONG, || 5).await.unwrap(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_free_thread_is_used_again_and_a_held_one_is_not_waited_for() {
+        let threads = Threads::new("test");
+        let own = || thread::current().id();
+        let first = threads.answer(LONG, own).await.unwrap();
+        let is_free = |threads: &Threads| !threads.free().is_empty();
+        while !is_free(&threads) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(threads.answer(LONG, own).await.unwrap(), first);
+        while !is_free(&threads) {
+            tokio::task::yield_now().await;
+        }
+        let (_held, block) = mpsc::channel::<()>();
+        let late = threads.answer(SHORT, move || block.recv().is_ok()).await.unwrap_err();
+        assert!(matches!(late, NoAnswer::Late(SHORT)));
+        assert_ne!(threads.answer(LONG, own).await.unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_panicked_is_replaced() {
+        let threads = Threads::new("test");
+        let panics = || std::panic::resume_unwind(Box::new(()));
+        let ended: Result<(), NoAnswer> = threads.answer(LONG, panics).await;
+        assert!(matches!(ended, Err(NoAnswer::Ended)));
+        assert_eq!(threads.answer(LONG, || 5).await.unwrap(), 5);
     }
 
     #[test]

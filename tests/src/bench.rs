@@ -16,6 +16,7 @@ pub mod page;
 mod peers;
 pub mod plot;
 mod probed;
+mod probes;
 mod recovery;
 mod scale;
 pub mod section;
@@ -48,6 +49,7 @@ pub const TASKS: &[Task] = &[
     Task { name: "hang", measure: hang::measure },
     Task { name: "idle", measure: idle::measure },
     Task { name: "scale", measure: scale::measure },
+    Task { name: "probes", measure: probes::measure },
     Task { name: "start", measure: start::measure },
     Task { name: "stream", measure: stream::measure },
     Task { name: "build", measure: build::measure },

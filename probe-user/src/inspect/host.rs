@@ -10,6 +10,7 @@ mod measure;
 mod numbers;
 
 use std::{
+    cell::LazyCell,
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
@@ -210,7 +211,8 @@ impl Round {
     fn look_up_written(&self, is_low: bool, now: Timestamp) {
         let mut past = lock(&self.shared.past);
         past.written.retain(|id, _| self.looked.iter().any(|looked| looked.service == *id));
-        let (mounts, _) = self.reader.mounts().unwrap_or_default();
+        // In most rounds, no service is due.
+        let mounts = LazyCell::new(|| self.reader.mounts().unwrap_or_default().0);
         for looked in &self.looked {
             let known = past.written.get(&looked.service);
             let is_new = known.is_none_or(|known| looked.main.is_some() && known.main != looked.main);

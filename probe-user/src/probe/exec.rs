@@ -27,7 +27,7 @@ use super::{
     progress::Waiting,
 };
 use crate::{
-    bounded_thread,
+    bounded_thread::Threads,
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome, ProcessKey},
     host::{Cgroups, OwnCgroup},
@@ -51,12 +51,14 @@ pub struct Programs {
     cgroups: Option<(Cgroups, ProcessKey)>,
     number: AtomicU64,
     turns: Semaphore,
+    starts: Threads,
 }
 
 impl Programs {
     /// Programs that run in cgroups of the daemon with this key, or without one.
     pub fn new(cgroups: Option<(Cgroups, ProcessKey)>) -> Self {
-        Self { cgroups, number: AtomicU64::new(0), turns: Semaphore::new(AT_ONCE) }
+        let turns = Semaphore::new(AT_ONCE);
+        Self { cgroups, number: AtomicU64::new(0), turns, starts: Threads::new("check") }
     }
 
     /// A cgroup; none where the v2 hierarchy is not writable.
@@ -106,7 +108,7 @@ pub(super) async fn run(
         let cgroup = cgroup.or_else(|| shared.cgroup().map(RunCgroup::new));
         start(&exec, cgroup, alone)
     };
-    let started = bounded_thread::answer("check", START_TIMEOUT, work).await;
+    let started = programs.starts.answer(START_TIMEOUT, work).await;
     let started = started.map_err(|error| cannot(kind_without(&error), error.to_string()))?;
     let mut running: Running = started.map_err(|error| {
         let kind = if error.shortage().is_some() { ProbeFailure::Local } else { ProbeFailure::CannotAsk };

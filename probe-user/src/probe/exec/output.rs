@@ -24,18 +24,21 @@ impl Output {
     pub(super) async fn read(&mut self, pipe: &pipe::Receiver) -> io::Result<()> {
         while self.length < MOST {
             pipe.readable().await?;
-            if self.read_now(pipe)? {
+            if self.read_now(|part| pipe.try_read(part))? {
                 return Ok(());
             }
         }
         Err(io::Error::new(io::ErrorKind::InvalidData, "it writes without end"))
     }
 
-    /// Reads what there is. True at the end of the output.
-    pub(super) fn read_now(&mut self, pipe: &pipe::Receiver) -> io::Result<bool> {
+    /// Reads what there is, by a call that does not block. True at the end of the output.
+    pub(super) fn read_now(
+        &mut self,
+        mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<bool> {
         let mut part = [0; 4096];
         while self.length < MOST {
-            match pipe.try_read(&mut part) {
+            match read(&mut part) {
                 Ok(0) => return Ok(true),
                 Ok(length) => {
                     let room = KEPT - self.begin.len();

@@ -18,6 +18,10 @@ use crate::{bench::outage::until_well, process::Running, victim::Victim};
 /// Its program, of the Debian package of the same name.
 pub const PROGRAM: &str = "/usr/bin/monit";
 
+/// systemd's limit on the descriptors of a service. Before each exec, Monit closes every one that there could be: with a
+/// higher limit, which a shell may have, that takes most of its time.
+const DESCRIPTORS: &str = "--nofile=1024:1024";
+
 /// The longest it may take to begin.
 const START: Duration = Duration::from_secs(30);
 
@@ -39,8 +43,9 @@ impl Monit {
     /// Starts one that looks every `cycle` seconds; `checks` is the rest of its configuration, such as `check host …`.
     pub fn start(cycle: u32, checks: &str) -> Result<Self> {
         let (folder, config) = configuration(cycle, checks)?;
-        let mut command = Command::new(PROGRAM);
-        let process = Running::start(command.args(["-I", "-c"]).arg(config), Signal::TERM);
+        let mut command = Command::new("/usr/bin/prlimit");
+        command.args([DESCRIPTORS, PROGRAM, "-I", "-c"]).arg(config);
+        let process = Running::start(&mut command, Signal::TERM);
         let started = |lines: &[String]| lines.iter().any(|line| line.ends_with(" started")).then_some(());
         let begun = process.stdout.wait_for(START, started);
         ensure!(begun.is_some(), "Monit does not begin: {}", process.stderr.all().join("; "));
