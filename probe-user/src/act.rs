@@ -4,6 +4,7 @@ pub mod alert;
 pub mod command;
 pub mod drill;
 pub mod hook;
+pub mod outward_heartbeat;
 mod program;
 pub mod supervisor;
 pub mod systemd;

@@ -1,5 +1,6 @@
 //! The commands and their arguments.
 
+mod alert;
 mod argument;
 mod ask;
 mod beat;
@@ -62,6 +63,9 @@ enum Command {
     Ack(operate::AckArgs),
     /// Report in as a job that hostprobe waits for (a `heartbeat` probe)
     Beat(beat::Args),
+    /// Send test messages to the receivers of alerts
+    #[command(subcommand)]
+    Alert(alert::Command),
     /// Cause a real fault of a service on purpose, and measure detection, recovery and alert
     Drill(drill::Args),
     /// Have a running daemon read its configuration again; fails if it refuses the file or must be restarted
@@ -111,6 +115,7 @@ pub fn run() -> ExitCode {
         Command::Resume(args) => operate::resume(args),
         Command::Ack(args) => operate::ack(args),
         Command::Beat(args) => beat::run(&args),
+        Command::Alert(command) => alert::run(command),
         Command::Drill(args) => drill::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Replay(args) => replay::run(&args),

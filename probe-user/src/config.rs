@@ -4,6 +4,7 @@
 
 mod absent;
 mod address;
+mod alert;
 mod bytes;
 mod check;
 mod choice;
@@ -48,9 +49,8 @@ mod unsupported;
 mod values;
 
 pub use self::{
-    daemon::{
-        AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, OnExit, SnapshotOptions, StateOptions,
-    },
+    alert::{AlertFormat, AlertReceiver, AlertRoute, MailOptions},
+    daemon::{Config, EventOutput, KernelOptions, OnExit, OutwardHeartbeat, SnapshotOptions, StateOptions},
     default::DEFAULT_CONTROL,
     difference::Difference,
     dns::DnsAddress,

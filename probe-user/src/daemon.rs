@@ -7,6 +7,7 @@ mod drill_timeline;
 pub(crate) mod executor;
 mod hooks;
 mod ingest;
+mod last_actions;
 mod losses;
 mod maintenance;
 mod missed_exits;
@@ -157,7 +158,11 @@ impl Daemon {
         loop {
             let effects = self.publisher.take_effects();
             self.publisher.on_effects(&effects, &self.config);
-            self.publisher.release_after(self.executor.keep(&effects, &self.config));
+            self.publisher.release_after(self.executor.keep(
+                &effects,
+                &self.config,
+                self.publisher.last_actions(),
+            ));
             if effects.is_empty() {
                 break;
             }
@@ -430,6 +435,7 @@ impl Daemon {
 
     /// The work of every second: records that wake no task, losses, and searches.
     pub fn every_second(&mut self) {
+        self.executor.heartbeat.beat();
         self.drain_sensors();
         self.check_sensors();
         self.sum_up_sockets();
@@ -451,7 +457,8 @@ impl Daemon {
             Timestamp::now(),
             &self.engine,
             &self.config,
-            self.executor.alerts_waiting(),
+            &self.executor.alerts_waiting(),
+            self.executor.heartbeat.counts(),
         );
         self.notifier.status(|| self.publisher.status_line());
         self.measure_tables();

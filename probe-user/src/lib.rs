@@ -80,6 +80,7 @@ pub async fn run(
             Some(()) = inbox.hangups.recv() => daemon.reload(),
             Some(request) = inbox.operations.recv() => daemon.on_operator_request(request),
             Some(request) = inbox.drills.recv() => daemon.on_drill_request(request),
+            Some(request) = inbox.alert_tests.recv() => daemon.on_alert_test_request(request),
             Some(answer) = inbox.reloads.recv() => daemon.on_reload_request(answer),
             () = due => daemon.tick(),
             () = tokio::task::yield_now(), if others_have_a_turn => {}

@@ -2,18 +2,22 @@
 //!
 //! Each receiver has an outbox and a task that empties it, so a receiver that is down does not delay the others.
 //! [`Alerter::notify`] only fills the outboxes. [`outbox`] decides, without I/O, what to deliver and what to drop.
-//! `format` writes an alert in its receiver's format.
+//! `format` writes an alert in its receiver's format, and `channel` sends it.
 
+mod channel;
 mod client;
 mod error;
-mod format;
+pub(in crate::act) mod format;
 mod kept;
 mod notification;
 pub mod outbox;
+mod own_thread;
 mod pace;
 mod receiver;
-mod request;
+pub(in crate::act) mod request;
 mod shared;
+mod smtp;
+mod test;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +27,7 @@ use tokio::{
 };
 
 use self::{
-    format::Formatter,
+    channel::Channel,
     outbox::{CAPACITY, Outbox},
     receiver::Receiver,
     shared::SharedOutbox,
@@ -31,7 +35,7 @@ use self::{
 use crate::{
     config::AlertReceiver,
     emit::Origin,
-    fact::{AlertOutcome, IncidentId},
+    fact::{AlertOutcome, AlertSilence, IncidentId},
 };
 use kept::identity;
 
@@ -62,6 +66,7 @@ pub struct Alerter {
 /// A receiver with its task.
 #[derive(Debug)]
 struct Running {
+    config: AlertReceiver,
     shared: Arc<SharedOutbox>,
     task: AbortHandle,
 }
@@ -136,43 +141,45 @@ impl Alerter {
         std::mem::swap(&mut before, &mut self.receivers);
         before.append(&mut self.retired);
         before.retain(|running| !running.task.is_finished());
-        let (mut prepared, mut severities) = (Vec::new(), Vec::new());
+        let (mut prepared, mut kept) = (Vec::new(), Vec::new());
         let mut identities: Vec<String> = Vec::new();
         for config in receivers {
             let mut places = (0..).map(|place| identity(config, place));
             // There are more places than receivers.
             let Some(identity) = places.find(|identity| !identities.contains(identity)) else { break };
             identities.push(identity.clone());
-            match before.iter().position(|running| running.shared.identity == identity) {
+            let known = before.iter().position(|running| running.shared.identity == identity);
+            let ready = self.channel(config).map(|channel| match known {
                 Some(at) => {
-                    let running = before.remove(at);
-                    severities.push((Arc::clone(&running.shared), config.min_severity));
-                    self.receivers.push(running);
+                    self.receivers.push(before.remove(at));
+                    kept.push((self.receivers.len() - 1, config.clone(), channel));
                 }
-                None => match self.prepare(config, identity) {
-                    Ok(receiver) => prepared.push(receiver),
-                    Err(error) => {
-                        // All stay as they were.
-                        self.receivers.append(&mut before);
-                        self.retired =
-                            self.receivers.extract_if(.., |it| it.shared.lock().is_retired()).collect();
-                        return Err(error);
-                    }
-                },
+                None => {
+                    let (shared, receiver) = self.prepare(config, channel, identity);
+                    prepared.push((config.clone(), shared, receiver));
+                }
+            });
+            if let Err(error) = ready {
+                // All stay as they were.
+                self.receivers.append(&mut before);
+                self.retired = self.receivers.extract_if(.., |it| it.shared.lock().is_retired()).collect();
+                return Err(error);
             }
         }
-        for running in &self.receivers {
-            running.shared.lock().retire(false);
+        for (at, config, channel) in kept {
+            let Some(running) = self.receivers.get_mut(at) else { continue };
+            running.shared.retire(false);
+            running.shared.lock().set_route(config.route.clone());
+            running.shared.set_channel(channel);
+            running.shared.filled.notify_one();
+            running.config = config;
         }
-        for (shared, min_severity) in severities {
-            shared.lock().set_min_severity(min_severity);
-        }
-        for (shared, receiver) in prepared {
+        for (config, shared, receiver) in prepared {
             let task = self.tasks.spawn(receiver.run());
-            self.receivers.push(Running { shared, task });
+            self.receivers.push(Running { config, shared, task });
         }
         for running in &before {
-            running.shared.lock().retire(true);
+            running.shared.retire(true);
             running.shared.filled.notify_one();
         }
         let surplus = before.len().saturating_sub(MOST_RETIRED);
@@ -183,25 +190,27 @@ impl Alerter {
         Ok(())
     }
 
+    /// The way to a receiver.
+    fn channel(&self, config: &AlertReceiver) -> Result<Arc<Channel>, AlertError> {
+        Channel::new(config, &self.origin, self.page.as_deref(), self.pace.timeout).map(Arc::new)
+    }
+
     fn prepare(
         &mut self,
         config: &AlertReceiver,
+        channel: Arc<Channel>,
         identity: String,
-    ) -> Result<(Arc<SharedOutbox>, Receiver), AlertError> {
-        let mut outbox = Outbox::new(config.min_severity, CAPACITY);
+    ) -> (Arc<SharedOutbox>, Receiver) {
+        let mut outbox = Outbox::new(config.route.clone(), channel.shows_silence(), CAPACITY);
         outbox.restore(self.kept.alerts.remove(&identity).unwrap_or_default());
-        let shared = Arc::new(SharedOutbox::new(outbox, identity, self.kept.keeper.clone()));
-        let formatter =
-            Formatter { format: config.format, origin: self.origin.clone(), page: self.page.clone() };
-        let receiver = Receiver::new(
-            &config.webhook,
-            formatter,
-            self.pace,
-            Arc::clone(&shared),
-            self.outcomes.clone(),
-            self.closing.subscribe(),
-        )?;
-        Ok((shared, receiver))
+        let shared = Arc::new(SharedOutbox::new(outbox, channel, identity, self.kept.keeper.clone()));
+        let receiver = Receiver {
+            pace: self.pace,
+            shared: Arc::clone(&shared),
+            outcomes: self.outcomes.clone(),
+            closing: self.closing.subscribe(),
+        };
+        (shared, receiver)
     }
 
     fn outboxes(&self) -> impl Iterator<Item = &Arc<SharedOutbox>> {
@@ -213,6 +222,20 @@ impl Alerter {
         for shared in self.outboxes() {
             shared.put(alert.clone());
         }
+    }
+
+    /// Holds back what receivers are yet to be told of an incident; None ends that. Never waits.
+    pub fn silence(&self, incident: IncidentId, silence: Option<&AlertSilence>) {
+        for shared in self.outboxes() {
+            shared.silence(incident, silence.cloned());
+        }
+    }
+
+    /// The undelivered alerts of each receiver.
+    pub fn waiting_by_receiver(&self) -> Vec<(String, u64)> {
+        let waiting =
+            |shared: &Arc<SharedOutbox>| (shared.channel().name.clone(), shared.lock().waiting() as u64);
+        self.outboxes().map(waiting).collect()
     }
 
     /// The undelivered alerts of all receivers.

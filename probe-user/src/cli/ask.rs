@@ -26,6 +26,9 @@ const COMMAND_PATIENCE: Duration = Duration::from_secs(40);
 /// The same for a drill, which the daemon bounds.
 const DRILL_PATIENCE: Duration = Duration::from_secs(900);
 
+/// The same for test messages: a mail server has half a minute for each of two.
+const TEST_PATIENCE: Duration = Duration::from_secs(90);
+
 /// The longest answer, in bytes. Some hundred incidents take less than one MiB.
 const MAX_ANSWER: u64 = 16 << 20;
 
@@ -98,6 +101,7 @@ impl Daemon {
             | Answer::Reload(_)
             | Answer::DrillPlan(_)
             | Answer::Drill(_)
+            | Answer::AlertTest(_)
             | Answer::Done(_)) => Ok(answer),
         }
     }
@@ -143,6 +147,7 @@ fn converse(path: &Path, request: &Request) -> io::Result<Answer> {
     let patience = match request {
         Request::Operate(_) => COMMAND_PATIENCE,
         Request::Drill { agreed: Some(_), .. } => DRILL_PATIENCE,
+        Request::AlertTest { .. } => TEST_PATIENCE,
         Request::Drill { .. }
         | Request::Status
         | Request::Beat { .. }

@@ -68,6 +68,7 @@ pub fn list(args: &ListArgs) -> ExitCode {
             | Answer::Reload(_)
             | Answer::DrillPlan(_)
             | Answer::Drill(_)
+            | Answer::AlertTest(_)
             | Answer::Done(_)
             | Answer::Error(_),
         ) => return ask::unexpected(),
@@ -92,6 +93,7 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
                 | Answer::Reload(_)
                 | Answer::DrillPlan(_)
                 | Answer::Drill(_)
+                | Answer::AlertTest(_)
                 | Answer::Done(_)
                 | Answer::Error(_),
             ) => {

@@ -111,6 +111,7 @@ fn order(operation: CommandKind, target: Target, lasts: Option<Duration>, args: 
             | Answer::Reload(_)
             | Answer::DrillPlan(_)
             | Answer::Drill(_)
+            | Answer::AlertTest(_)
             | Answer::Error(_),
         ) => ask::unexpected(),
     }

@@ -42,6 +42,7 @@ pub fn run(args: &Args) -> ExitCode {
             | Answer::Explanation(_)
             | Answer::DrillPlan(_)
             | Answer::Drill(_)
+            | Answer::AlertTest(_)
             | Answer::Report(_)
             | Answer::Done(_)
             | Answer::Error(_),

@@ -65,6 +65,7 @@ fn made(args: &Args) -> Result<(Report, Option<String>), Failure> {
             | Answer::Reload(_)
             | Answer::DrillPlan(_)
             | Answer::Drill(_)
+            | Answer::AlertTest(_)
             | Answer::Done(_)
             | Answer::Error(_),
         ) => Err(ask::another_question()),

@@ -38,6 +38,7 @@ pub fn run(args: &Args) -> ExitCode {
             | Answer::Reload(_)
             | Answer::DrillPlan(_)
             | Answer::Drill(_)
+            | Answer::AlertTest(_)
             | Answer::Done(_)
             | Answer::Error(_),
         ) => ask::unexpected(),

@@ -49,6 +49,10 @@ impl Config {
         for hook in &self.hooks {
             absent.extend(program(hook.command.first(), root).map(|missing| format!("hook: {missing}")));
         }
+        let of_alerts = self.alerts.iter().filter_map(|alert| alert.tls.as_ref()).flat_map(TlsOptions::files);
+        absent.extend(of_alerts.filter(|(_, file)| !below(root, file).is_file()).map(|(key, file)| {
+            format!("alert: {}: no such file, so the receiver with this `{key}` gets nothing", file.display())
+        }));
         absent
     }
 }

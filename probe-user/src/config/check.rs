@@ -1,6 +1,7 @@
 //! From the file's shape to a valid [`Config`]: everything that one key alone cannot tell.
 
 mod address;
+mod alert;
 mod defaults;
 mod dependency;
 mod environment;
@@ -21,17 +22,16 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 pub(super) use self::outside::Outside;
 use self::value::{absolute, time, whole};
 use super::{
-    choice::Format,
-    daemon::{AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
+    daemon::{Config, EventOutput, KernelOptions, OutwardHeartbeat, SnapshotOptions, StateOptions},
     error::Findings,
-    file::{Alert, Control, Events, File, Http, Kernel, Snapshots, State},
+    file::{self, Control, Events, File, Http, Kernel, Snapshots, State},
     host::HostOptions,
     protocol::WEBHOOK,
     spanned::Spanned,
     unsupported::Unsupported,
     values::{At, Size, Text, Written, quote},
 };
-use crate::fact::{RestartBudget, Severity};
+use crate::fact::RestartBudget;
 
 /// The configuration as far as it is valid, and everything that is wrong or remarkable about it.
 pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
@@ -54,7 +54,11 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .state
             .as_ref()
             .map_or_else(StateOptions::default, |state| state_options(&state.0, &mut found)),
-        alerts: file.alert.iter().filter_map(|alert| receiver(alert, outside, &mut found)).collect(),
+        alerts: alert::receivers(&file.alert, &file.service, outside, &mut found),
+        heartbeat: file
+            .heartbeat
+            .as_ref()
+            .and_then(|written| heartbeat_elsewhere(written, outside, &mut found)),
         hooks: file
             .hook
             .iter()
@@ -220,32 +224,20 @@ fn restart_budget(file: &File) -> RestartBudget {
     })
 }
 
-fn receiver(
-    alert: &Spanned<super::values::Table<Alert>>,
+/// What is asked elsewhere while the daemon works.
+fn heartbeat_elsewhere(
+    written: &Spanned<super::values::Table<file::OutwardHeartbeat>>,
     outside: &Outside<'_>,
     found: &mut Findings,
-) -> Option<AlertReceiver> {
-    let place = alert.span();
-    let alert = &alert.get_ref().0;
-    let format = match &alert.format {
-        None => AlertFormat::Json,
-        Some(format) => match format.get_ref().0 {
-            Format::Known(known) => known,
-            Format::Slack => {
-                found.unsupported(format.span(), Unsupported::SlackFormat);
-                AlertFormat::Json
-            }
-            Format::Pagerduty => {
-                found.unsupported(format.span(), Unsupported::PagerdutyFormat);
-                AlertFormat::Json
-            }
-        },
-    };
-    let Some(webhook) = &alert.webhook else {
-        found.error(place, "an alert receiver without an address; expected `webhook = \"http://…\"`");
+) -> Option<OutwardHeartbeat> {
+    const INTERVAL: Duration = Duration::from_secs(60);
+    const RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    let (place, super::values::Table(keys)) = (written.span(), written.get_ref());
+    let interval = time(&keys.interval, "interval", RANGE, found).unwrap_or(INTERVAL);
+    let Some(url) = &keys.url else {
+        found.error(place, "a heartbeat without an address; expected `url = \"https://…\"`");
         return None;
     };
-    let webhook = address::address(webhook, &alert.password_file, &WEBHOOK, outside, found)?;
-    let min_severity = alert.min_severity.as_ref().map_or(Severity::Warning, |severity| severity.0);
-    Some(AlertReceiver { webhook, format, min_severity })
+    let url = address::address(url, &keys.password_file, &WEBHOOK, outside, found)?;
+    Some(OutwardHeartbeat { url, interval })
 }

@@ -3,7 +3,8 @@
 use schemars::Schema;
 
 use super::{
-    daemon::{AlertFormat, OnExit},
+    alert::AlertFormat,
+    daemon::OnExit,
     http::{HttpMethod, HttpVersion},
     values::{Written, words},
 };
@@ -119,28 +120,14 @@ impl Written for HookEvent {
     }
 }
 
-/// The form of an alert, also of those that this version cannot write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Known(AlertFormat),
-    Slack,
-    Pagerduty,
-}
-
-impl Written for Format {
+impl Written for AlertFormat {
     const EXPECTED: &'static str = r#""json" or "alertmanager""#;
 
+    /// Of those that a webhook has. The others have addresses of their own.
     fn read(text: &str) -> Option<Self> {
-        match text {
-            "json" => Some(Self::Known(AlertFormat::Json)),
-            "alertmanager" => Some(Self::Known(AlertFormat::Alertmanager)),
-            "slack" => Some(Self::Slack),
-            "pagerduty" => Some(Self::Pagerduty),
-            _ => None,
-        }
+        [Self::Json, Self::Alertmanager].into_iter().find(|format| format.as_str() == text)
     }
 
-    /// Without those that this version cannot write.
     fn schema() -> Schema {
         words(&["json", "alertmanager"])
     }

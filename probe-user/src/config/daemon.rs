@@ -2,9 +2,12 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{exec::Exec, hook::Hook, host::HostOptions, probe::Probe, secret::Secret, service::Service};
+use super::{
+    alert::AlertReceiver, exec::Exec, hook::Hook, host::HostOptions, probe::Probe, secret::Secret,
+    service::Service,
+};
 use crate::{
-    fact::{RestartBudget, ServiceId, Severity},
+    fact::{RestartBudget, ServiceId},
     redact,
 };
 
@@ -20,6 +23,8 @@ pub struct Config {
     pub control_group: Option<String>,
     /// The receivers of incidents.
     pub alerts: Vec<AlertReceiver>,
+    /// A dead man's switch elsewhere; None: there is none.
+    pub heartbeat: Option<OutwardHeartbeat>,
     /// The user's own programs.
     pub hooks: Vec<Hook>,
     /// The checks of the host.
@@ -68,10 +73,9 @@ impl Config {
         let variables = self.services.iter().flat_map(Service::environment);
         let named = variables.filter(|(name, _)| redact::is_secret_name(name));
         secrets.extend(named.map(|(_, value)| value.expose().to_owned()));
-        for AlertReceiver { webhook, .. } in &self.alerts {
-            secrets.extend(webhook.parts());
-            secrets.extend(webhook.path_tokens());
-        }
+        secrets.extend(self.alerts.iter().flat_map(AlertReceiver::secrets));
+        let url = self.heartbeat.iter().map(|heartbeat| &heartbeat.url);
+        secrets.extend(url.flat_map(|url| url.parts().into_iter().chain(url.path_tokens())));
         secrets
     }
 }
@@ -122,19 +126,9 @@ pub struct StateOptions {
     pub keep: Duration,
 }
 
+/// What is asked elsewhere while the daemon works.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AlertReceiver {
-    pub webhook: Secret,
-    pub format: AlertFormat,
-    /// Incidents of a lower severity are not sent.
-    pub min_severity: Severity,
-}
-
-/// The form of an alert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AlertFormat {
-    /// hostprobe's own: the incident as in the event stream.
-    Json,
-    /// Alertmanager's `POST /api/v2/alerts`.
-    Alertmanager,
+pub struct OutwardHeartbeat {
+    pub url: Secret,
+    pub interval: Duration,
 }

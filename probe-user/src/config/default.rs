@@ -28,6 +28,7 @@ impl Default for Config {
             control: Some(PathBuf::from(DEFAULT_CONTROL)),
             control_group: None,
             alerts: Vec::new(),
+            heartbeat: None,
             hooks: Vec::new(),
             host: HostOptions::default(),
             restart_budget: RestartBudget::default(),

@@ -100,6 +100,7 @@ impl Config {
             control: _,
             control_group: _,
             alerts,
+            heartbeat,
             hooks,
             host,
             restart_budget,
@@ -112,6 +113,7 @@ impl Config {
         } = self;
         let keys = [
             ("alert", *alerts != running.alerts),
+            ("heartbeat", *heartbeat != running.heartbeat),
             ("hook", *hooks != running.hooks),
             ("host", *host != running.host),
             ("events.output", *events != running.events),

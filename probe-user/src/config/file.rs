@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    choice::Format,
+    alert::AlertKeys,
     daemon::OnExit,
     exec::{SoftAndHard, Umask, resource_names},
     maintenance::Window,
@@ -16,7 +16,7 @@ use super::{
     template::Template,
     values::{At, Backoff, Budget, Size, Table, Text, Whole},
 };
-use crate::fact::{HookEvent, OnCleanExit, Response, Severity, Verdict};
+use crate::fact::{HookEvent, OnCleanExit, Response, Verdict};
 use rustix::process::Signal;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -44,9 +44,11 @@ pub(super) struct File {
     pub(super) host: Option<Table<Host>>,
     /// What holds for all services that do not say otherwise.
     pub(super) defaults: Option<Table<Defaults>>,
+    /// What says elsewhere that this daemon lives.
+    pub(super) heartbeat: At<Table<OutwardHeartbeat>>,
     /// The receivers of alerts.
     #[serde(default)]
-    pub(super) alert: Vec<Spanned<Table<Alert>>>,
+    pub(super) alert: Vec<Spanned<Table<AlertKeys>>>,
     /// The user's own programs that run at events.
     #[serde(default)]
     pub(super) hook: Vec<Spanned<Table<Hook>>>,
@@ -233,19 +235,18 @@ pub(super) struct RestartDefaults {
     pub(super) grace: Option<Text<Duration>>,
 }
 
+/// A dead man's switch elsewhere, which notices the silence of this daemon.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Alert {
-    /// The http or https address that incidents are posted to. `${NAME}` stands for a variable of the environment.
+pub(super) struct OutwardHeartbeat {
+    /// The http or https address that is asked while the daemon's loop works. `${NAME}` stands for a variable of the environment.
     #[schemars(required)]
-    pub(super) webhook: At<Text<Template>>,
-    /// A file that holds the password of the user in `webhook`.
+    pub(super) url: At<Text<Template>>,
+    /// A file that holds the password of the user in `url`.
     #[schemars(regex(pattern = "^/"))]
     pub(super) password_file: At<String>,
-    /// "json", the incident as in the event stream, or "alertmanager"; "json" if not given.
-    pub(super) format: At<Text<Format>>,
-    /// Incidents of a lower severity are not sent; "warning" if not given.
-    pub(super) min_severity: Option<Text<Severity>>,
+    /// How often: 1s to 24h; "60s" if not given.
+    pub(super) interval: At<Text<Duration>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

@@ -160,7 +160,11 @@ fn misplaced(key: &str, known: &[&str]) -> Option<&'static str> {
         "limits" if in_file => Some("[service.limits] below its [[service]]"),
         "policy" if in_file => Some("[service.policy] below its [[service]]"),
         "name" | "unit" | "exec" | "match" | "depends_on" if in_file => Some("a [[service]]"),
-        "webhook" if in_file => Some("an [[alert]]"),
+        "webhook" | "slack" | "pagerduty" | "email" | "ntfy" | "telegram" | "discord" | "teams"
+            if in_file =>
+        {
+            Some("an [[alert]]")
+        }
         _ if of_all_restarts && RESTARTS.contains(&key) => Some("[service.restart] below its [[service]]"),
         _ if !in_service => None,
         _ if PROBES.contains(&key) || PROBE_OPTIONS.contains(&key) => Some("[[service.probe]]"),

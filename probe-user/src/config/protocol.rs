@@ -260,6 +260,13 @@ pub(super) const WEBHOOK: AddressForm = AddressForm {
     check: address::url,
 };
 
+/// The form of a mail server's address.
+pub(super) const MAIL: AddressForm = AddressForm {
+    schemes: &[("smtp", 587), ("smtps", 465)],
+    expected: "an address such as \"smtp://hostprobe@mail.example:587\"",
+    check: address::url,
+};
+
 const HTTP: AddressForm = AddressForm {
     schemes: &[("http", 80), ("https", 443), ("http+unix", 80)],
     expected: "an address such as \"http://127.0.0.1:8080/health\"",

@@ -1,6 +1,6 @@
 //! What a configuration may say that this version does not act on: the one list of it.
 //!
-//! It would leave a service unwatched or an alert unsent, so the configuration is refused. Nothing is ignored in silence.
+//! It would leave a service unwatched or an event unsent, so the configuration is refused. Nothing is ignored in silence.
 
 use super::error::Findings;
 
@@ -13,23 +13,16 @@ pub(super) enum Unsupported {
     TcpOutput,
     /// `output = "journald"`.
     JournaldOutput,
-    /// `format = "slack"`.
-    SlackFormat,
-    /// `format = "pagerduty"`.
-    PagerdutyFormat,
 }
 
 impl Unsupported {
     /// What it is, and what can be written today.
     fn what_and_expected(self) -> (&'static str, &'static str) {
         const OUTPUT: &str = r#""-" or the path of a file"#;
-        const FORMAT: &str = r#""json" or "alertmanager""#;
         match self {
             Self::UnixOutput => ("events to a Unix socket are", OUTPUT),
             Self::TcpOutput => ("events over TCP are", OUTPUT),
             Self::JournaldOutput => ("events to journald are", OUTPUT),
-            Self::SlackFormat => ("the format \"slack\" is", FORMAT),
-            Self::PagerdutyFormat => ("the format \"pagerduty\" is", FORMAT),
         }
     }
 }

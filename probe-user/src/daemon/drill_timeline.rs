@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Timestamp,
-    config::AlertReceiver,
+    config::{AlertReceiver, Config},
     engine::Effect,
     fact::{
         Action, AlertOutcome, DrillStep, DrillStepKind, Fact, Incident, IncidentId, Membership, Phase,
@@ -199,10 +199,13 @@ impl DrillTimeline {
     }
 
     /// Counts the receivers that want an alert of its incident, which the engine has just requested.
-    pub(super) fn on_effect(&mut self, effect: &Effect, receivers: &[AlertReceiver]) {
+    pub(super) fn on_effect(&mut self, effect: &Effect, config: &Config) {
         let Effect::Alert { incident, .. } = effect else { return };
         if Some(incident.id) == self.incident {
-            let wanted = receivers.iter().filter(|it| it.min_severity <= incident.severity).count();
+            let service = config.name_of(incident.service);
+            let wants =
+                |it: &&AlertReceiver| it.route.after.is_zero() && it.route.wants(incident.severity, service);
+            let wanted = config.alerts.iter().filter(wants).count();
             self.alerts_owed += wanted;
             self.alerts_requested += wanted;
         }
@@ -244,7 +247,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{AlertFormat, Secret},
+        config::{AlertFormat, AlertRoute, Secret},
         emit::tests::samples,
         fact::{RestartMethod, Severity},
     };
@@ -324,14 +327,19 @@ mod tests {
         let known = of_incident(&opened).clone();
         let mut timeline = DrillTimeline::new(known.service);
         timeline.on_fact(&opened, after(1));
-        let receiver = |min_severity| AlertReceiver {
-            webhook: Secret::new("http://127.0.0.1/"),
-            format: AlertFormat::Json,
-            min_severity,
+        let receiver = |min_severity, after| AlertReceiver {
+            route: AlertRoute { min_severity, after, ..AlertRoute::default() },
+            ..AlertReceiver::new(AlertFormat::Json, Secret::new("http://127.0.0.1/"))
         };
-        let receivers = [receiver(Severity::Info), receiver(Severity::Critical)];
+        let (now, later) = (Duration::ZERO, Duration::from_secs(600));
+        let alerts = vec![
+            receiver(Severity::Info, now),
+            receiver(Severity::Critical, now),
+            receiver(Severity::Info, later),
+        ];
+        let config = Config { alerts, ..Config::default() };
         let incident = Incident { severity: Severity::Info, ..known.clone() };
-        timeline.on_effect(&Effect::Alert { incident, resolved: false }, &receivers);
+        timeline.on_effect(&Effect::Alert { incident, resolved: false }, &config);
         assert_eq!((timeline.alerts_owed, timeline.alerts_requested), (1, 1));
         let outcome = |error: Option<&str>| {
             Fact::Alert(AlertOutcome {

@@ -1,6 +1,7 @@
 //! Executes the effects that the engine requests, and waits for the outcome of none: each is a task, and its outcome comes
 //! back through a channel.
 
+mod alerts;
 mod commands;
 
 use std::{
@@ -14,18 +15,19 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{drill_state::DrillPreparation, next_config::NextConfig};
+use super::{drill_state::DrillPreparation, last_actions::LastActions, next_config::NextConfig};
 
 use crate::{
     act::{
-        alert::{Alert, AlertError, Alerter},
+        alert::{Alert, Alerter},
         command,
         drill::Caused,
         hook::Hooks,
+        outward_heartbeat::OutwardHeartbeat,
         supervisor::{Orphans, RunningCommand, SupervisedProcess, SupervisorReport},
         systemd::{JobOutcome, Systemd, SystemdError, UnitChange},
     },
-    config::{AlertReceiver, Config, Identity, OnExit, Service},
+    config::{Config, Identity, OnExit, Service},
     emit::Names,
     engine::{Effect, verdict},
     enrich::Enricher,
@@ -118,6 +120,8 @@ pub struct Executor {
     pub(super) probes: HashMap<ServiceId, Vec<ProbeHandle>>,
     /// None once the daemon stops.
     pub(super) alerter: Option<Alerter>,
+    /// A dead man's switch elsewhere.
+    pub(super) heartbeat: OutwardHeartbeat,
     /// None without one.
     pub(super) state_directory: Option<FileId>,
     /// None without a state directory.
@@ -140,15 +144,26 @@ pub struct Executor {
 impl Executor {
     /// Puts alerts into the outboxes, and has the store keep them and what a later run has to know, before any other of the
     /// effects is carried out. Returns what may be waited for, if anything is to be kept.
-    pub(super) fn keep(&mut self, effects: &VecDeque<Effect>, config: &Config) -> Option<&Awaited> {
+    pub(super) fn keep(
+        &mut self,
+        effects: &VecDeque<Effect>,
+        config: &Config,
+        actions: &LastActions,
+    ) -> Option<&Awaited> {
         let mut is_kept = false;
         for effect in effects {
             if let Effect::Alert { incident, resolved } = effect {
                 is_kept = true;
                 if let Some(alerter) = &self.alerter {
-                    let (incident, names, resolved) = (incident.clone(), self.names.clone(), *resolved);
-                    alerter.notify(Alert { incident, names, resolved, summary: None });
+                    let done = actions.of(incident.id);
+                    alerter.notify(Alert {
+                        done,
+                        ..Alert::new(incident.clone(), self.names.clone(), *resolved)
+                    });
                 }
+            } else if let (Effect::Silence { incident, silence }, Some(alerter)) = (effect, &self.alerter) {
+                is_kept = true;
+                alerter.silence(*incident, silence.as_ref());
             }
         }
         let store = self.store.as_ref()?;
@@ -240,7 +255,10 @@ impl Executor {
             // The daemon has begun it.
             Effect::CauseFault { .. } => {}
             // [`Self::keep`] has carried them out.
-            Effect::Alert { .. } | Effect::KeepMemory { .. } | Effect::KeepOrders { .. } => {}
+            Effect::Alert { .. }
+            | Effect::Silence { .. }
+            | Effect::KeepMemory { .. }
+            | Effect::KeepOrders { .. } => {}
             Effect::CallHooks(call) => {
                 if self.hooks.as_ref().is_some_and(Hooks::has_any) {
                     self.await_kept();
@@ -376,11 +394,6 @@ impl Executor {
         self.unit_watches.push(UnitWatch { services, task: task.abort_handle() });
     }
 
-    /// Delivers the alerts of new incidents to these receivers from now on.
-    pub(super) fn configure_alerts(&mut self, receivers: &[AlertReceiver]) -> Result<(), AlertError> {
-        self.alerter.as_mut().map_or(Ok(()), |alerter| alerter.configure(receivers))
-    }
-
     /// A reload removed a service. Its command ends, with all its descendants.
     pub(super) fn remove(&mut self, service: &Service, enricher: &Enricher) {
         let id = service.id;
@@ -406,11 +419,6 @@ impl Executor {
     pub(super) fn sample_host(&mut self, config: &Config, enricher: &Enricher, last_run: Option<LastRun>) {
         let touch = move || last_run.iter().for_each(LastRun::touch);
         self.host.sample(config, enricher, &self.answers, touch);
-    }
-
-    /// The number of alerts that wait for delivery.
-    pub(super) fn alerts_waiting(&self) -> u64 {
-        self.alerter.as_ref().map_or(0, |alerter| alerter.waiting() as u64)
     }
 
     /// Stops the processes that the supervisor started, or leaves them to the next daemon, and delivers the last alerts.

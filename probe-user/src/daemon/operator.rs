@@ -10,7 +10,7 @@ use crate::{
         CommandKind, Fact, IncidentId, Observation, OperatorCommand, OperatorReport, Order, Orders,
         ServiceId, is_incident_meant,
     },
-    serve::control::{Operation, OperatorRequest, Refusal, RefusalKind, Target},
+    serve::control::{AlertTestRequest, Operation, OperatorRequest, Refusal, RefusalKind, Target},
 };
 
 /// What a command is about.
@@ -96,6 +96,22 @@ impl Daemon {
                 // A client that went away needs no answer.
                 let _ = answer.send(Ok(done));
             }
+        });
+    }
+
+    /// Sends test messages, and answers the operator once all receivers have answered.
+    pub fn on_alert_test_request(&mut self, request: AlertTestRequest) {
+        let AlertTestRequest { receiver, by, answer } = request;
+        let Some(test) = self.executor.test_alerts(receiver.as_deref(), &by.to_string()) else {
+            let message = match receiver {
+                Some(name) => format!("there is no [[alert]] with the name {name:?}"),
+                None => "there is no [[alert]] in the configuration".to_owned(),
+            };
+            return drop(answer.send(Err(Refusal { kind: RefusalKind::NotFound, message })));
+        };
+        tracing::info!("hostprobe: {by} tests the receivers of alerts");
+        tokio::spawn(async move {
+            let _ = answer.send(Ok(test.await));
         });
     }
 

@@ -8,8 +8,11 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{drill_timeline::DrillTimeline, operator_log::OperatorLog, rollups::Rollups};
+use super::{
+    drill_timeline::DrillTimeline, last_actions::LastActions, operator_log::OperatorLog, rollups::Rollups,
+};
 use crate::{
+    act::outward_heartbeat::HeartbeatCounts,
     clock::Timestamp,
     config::{Config, Service},
     emit::{Emitter, Names, Origin, Sink},
@@ -47,6 +50,8 @@ pub struct Publisher {
     store: Option<StateStore>,
     /// What the state file is to have before events that are held are written.
     awaited: Option<Awaited>,
+    /// For alerts.
+    last_actions: LastActions,
     /// None without a state directory.
     rollups: Option<Rollups>,
     history: Arc<Mutex<History>>,
@@ -92,6 +97,7 @@ impl Publisher {
             rollups: store.clone().map(Rollups::new),
             store,
             awaited: None,
+            last_actions: LastActions::default(),
             history: Arc::default(),
             since: BTreeMap::new(),
             counters,
@@ -107,6 +113,7 @@ impl Publisher {
             timeline.on_fact(&fact, Timestamp::now());
         }
         self.metrics.observe(&fact);
+        self.last_actions.on_fact(&fact);
         if let Some(rollups) = &mut self.rollups {
             rollups.on_fact(&fact, at);
         }
@@ -176,10 +183,15 @@ impl Publisher {
         store.flush_for(DRILL_KEPT)
     }
 
+    /// What hostprobe did last about incidents.
+    pub(super) fn last_actions(&self) -> &LastActions {
+        &self.last_actions
+    }
+
     /// Takes the requested alerts into the timeline of a drill.
     pub(super) fn on_effects(&mut self, effects: &VecDeque<Effect>, config: &Config) {
         if let Some(timeline) = &mut self.timeline {
-            effects.iter().for_each(|effect| timeline.on_effect(effect, &config.alerts));
+            effects.iter().for_each(|effect| timeline.on_effect(effect, config));
         }
     }
 
@@ -280,7 +292,8 @@ impl Publisher {
         now: Timestamp,
         engine: &Engine,
         config: &Config,
-        alerts_waiting: u64,
+        alerts_waiting: &[(String, u64)],
+        heartbeat: Option<HeartbeatCounts>,
     ) {
         self.emitter.report_losses(now);
         self.report_recording_loss(now);
@@ -288,7 +301,8 @@ impl Publisher {
             recording.every_second(now);
         }
         self.metrics.stream_lost(self.emitter.lost());
-        self.counters.alerts_waiting = alerts_waiting;
+        self.metrics.alerting(alerts_waiting, heartbeat);
+        self.counters.alerts_waiting = alerts_waiting.iter().map(|(_, count)| count).sum();
         self.update_views(engine, config);
         if let Some(rollups) = &mut self.rollups {
             rollups.every_second(now, self.emitter.names());

@@ -110,6 +110,9 @@ impl Daemon {
         if let Err(error) = self.executor.configure_alerts(&config.alerts) {
             return Reload::Refused(format!("alert: {error}"));
         }
+        if let Err(why) = self.executor.heartbeat.configure(config.heartbeat.as_ref()) {
+            return Reload::Refused(why);
+        }
         if let Some(output) = output {
             self.publisher.replace_output(output, FORMER_OUTPUT);
         }

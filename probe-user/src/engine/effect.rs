@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::{
     clock::Timestamp,
     fact::{
-        DrillFault, EventId, Fact, HookCall, Incident, Memory, Orders, ProcessKey, RestartMethod, ServiceId,
+        AlertSilence, DrillFault, EventId, Fact, HookCall, Incident, IncidentId, Memory, Orders, ProcessKey,
+        RestartMethod, ServiceId,
     },
 };
 
@@ -115,6 +116,11 @@ pub enum Effect {
     Alert {
         incident: Incident,
         resolved: bool,
+    },
+    /// Hold back what receivers are yet to be told of an open incident that was alerted; None ends that.
+    Silence {
+        incident: IncidentId,
+        silence: Option<AlertSilence>,
     },
 }
 

@@ -58,6 +58,7 @@ impl Service {
         }
         self.settle(ctx);
         self.keep_memory(ctx);
+        self.keep_silence(ctx);
     }
 
     fn on_observation<E: Effects>(&mut self, observation: Observation, ctx: &mut Ctx<'_, E>) {

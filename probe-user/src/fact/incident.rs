@@ -426,6 +426,23 @@ pub struct SuppressedAlert {
     pub reason: String,
 }
 
+/// Why an open incident asks for no attention.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertSilence {
+    /// Such as `acknowledged by root: on it`.
+    pub reason: String,
+    /// An operator has taken it on. Else its service is paused.
+    pub acknowledged: bool,
+}
+
+/// What came of a test message to a receiver of alerts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertTestOutcome {
+    pub receiver: String,
+    /// None if the receiver took the opening and its end.
+    pub error: Option<String>,
+}
+
 /// How the delivery of one alert went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertOutcome {

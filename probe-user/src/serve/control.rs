@@ -21,15 +21,15 @@ use tokio::{
 use self::peer::Peer;
 pub use self::{
     operation::{
-        DrillAnswer, DrillPlan, DrillRequest, Drills, MAX_REASON, Operation, Operations, OperatorRequest,
-        Refusal, RefusalKind, ReloadRequest, Target,
+        AlertTestRequest, AlertTests, DrillAnswer, DrillPlan, DrillRequest, Drills, MAX_REASON, Operation,
+        Operations, OperatorRequest, Refusal, RefusalKind, ReloadRequest, Target,
     },
     socket::{ControlError, ControlSocket, open},
 };
 
 use super::{shown::Shown, status::Status, turns::Turns};
 use crate::{
-    fact::{DrillFault, DrillReport, Reload},
+    fact::{AlertTestOutcome, DrillFault, DrillReport, Reload},
     probe::heartbeat::Caller,
     store::{
         history::{Explanation, Listed, NotOne},
@@ -87,6 +87,12 @@ pub enum Request {
         reason: Option<String>,
     },
     Operate(Operation),
+    /// Send a test message, and its end, to receivers of alerts.
+    AlertTest {
+        /// To this one alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receiver: Option<String>,
+    },
     /// A job reports in.
     Beat {
         heartbeat: String,
@@ -113,6 +119,7 @@ pub enum Answer {
     Reload(Reload),
     DrillPlan(DrillPlan),
     Drill(Box<DrillReport>),
+    AlertTest(Vec<AlertTestOutcome>),
     /// To [`Request::Operate`] and [`Request::Beat`]: the outcome in a sentence.
     Done(String),
     Error(Refusal),
@@ -127,6 +134,7 @@ pub struct Requests {
     pub reloads: Reloads,
     pub operations: Operations,
     pub drills: Drills,
+    pub alert_tests: AlertTests,
 }
 
 /// What the answers to all clients are made from.
@@ -269,6 +277,17 @@ impl Server {
                 match self.questions.take(beat).await {
                     Ok(()) => Answer::Done(format!("{heartbeat} has reported in")),
                     Err(_) => refusal(RefusalKind::NotFound, "no heartbeat of this name is configured"),
+                }
+            }
+            Request::AlertTest { receiver } => {
+                let (answer, outcome) = oneshot::channel();
+                let request = AlertTestRequest { receiver, by: peer.operator().await, answer };
+                let _ = self.commands.take(self.requests.alert_tests.send(request)).await;
+                // Each receiver has its own timeout.
+                match outcome.await {
+                    Ok(Ok(outcomes)) => Answer::AlertTest(outcomes),
+                    Ok(Err(why)) => Answer::Error(why),
+                    Err(_) => refusal(RefusalKind::Stopping, "the daemon ends"),
                 }
             }
             Request::Operate(operation) => self.operate(operation, peer).await,

@@ -1,6 +1,7 @@
 //! Metrics for Prometheus: blackbox_exporter's names for probes, `process_*` for the daemon itself, `hostprobe_*` for the
 //! rest.
 
+mod alerts;
 mod labels;
 mod own;
 mod plain;
@@ -19,11 +20,13 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use self::alerts::AlertMetrics;
 use self::labels::{
-    AlertLabels, ExitLabels, HookLabels, HostLabels, IncidentLabels, LossLabels, MeasureLabels, ProbeLabels,
+    ExitLabels, HookLabels, HostLabels, IncidentLabels, LossLabels, MeasureLabels, ProbeLabels,
     ResourceLabels, RestartLabels, ServiceLabels, SocketErrorLabels, StateLabels, TableLabels,
 };
 use crate::{
+    act::outward_heartbeat::HeartbeatCounts,
     emit::Names,
     fact::{
         Action, ExitStatus, Fact, Membership, Phase, ProbeOutcome, ProbeReport, ProcessExit, ServerReport,
@@ -94,7 +97,7 @@ pub struct Metrics {
     recovery: Family<ServiceLabels, Histogram>,
     incidents: Family<IncidentLabels, Counter>,
     state: Family<StateLabels, Gauge>,
-    alerts: Family<AlertLabels, Counter>,
+    alerts: AlertMetrics,
     hooks: Family<HookLabels, Gauge>,
     host: Family<HostLabels, Gauge>,
     socket_errors: Family<SocketErrorLabels, Counter>,
@@ -146,8 +149,7 @@ impl Metrics {
         own.register("incidents", "Incidents opened, by service and first verdict", incidents.clone());
         let state = Family::default();
         own.register("service_state", "1 for the state each service is in, else 0", state.clone());
-        let alerts = Family::default();
-        own.register("alerts", "Alerts sent, and alerts that failed at least once", alerts.clone());
+        let alerts = AlertMetrics::register(own);
         let hooks = Family::default();
         own.register("hook_attached", "Whether each kernel hook is attached", hooks.clone());
         let host = Family::default();
@@ -250,6 +252,14 @@ impl Metrics {
         self.recovery.remove(&labels);
     }
 
+    /// Shows how many alerts wait for each receiver, and what came of the heartbeat to elsewhere.
+    pub fn alerting(&self, waiting: &[(String, u64)], heartbeat: Option<HeartbeatCounts>) {
+        self.alerts.waiting(waiting);
+        if let Some(counts) = heartbeat {
+            self.alerts.heartbeat(counts);
+        }
+    }
+
     /// Counts a fact of the event stream.
     #[expect(clippy::wildcard_enum_match_arm, reason = "most facts have no metric of their own")]
     pub fn observe(&self, fact: &Fact) {
@@ -284,11 +294,7 @@ impl Metrics {
                 let service = self.name(restart.service);
                 self.restarts.get_or_create(&RestartLabels { service, outcome }).inc();
             }
-            Fact::Alert(alert) => {
-                let outcome = if alert.error.is_none() { "sent" } else { "failed" };
-                let labels = AlertLabels { receiver: alert.receiver.clone(), outcome };
-                self.alerts.get_or_create(&labels).inc();
-            }
+            Fact::Alert(alert) => self.alerts.on_outcome(alert),
             Fact::Loss { class, count, .. } => {
                 self.lost.get_or_create(&LossLabels { class: class.clone() }).inc_by(*count);
             }

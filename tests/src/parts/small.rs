@@ -61,3 +61,25 @@ pub fn grpc_server(port: u16, has_health: bool, certificate: Option<&Certificate
     process.wait_until_it_says("serving", &process.stdout, START);
     Some(process)
 }
+
+/// A mail server of aiosmtpd (`smtp_server.py`) that takes mails of this user, by `starttls` or with TLS from the start
+/// (`implicit`). It prints each mail as a line of JSON.
+///
+/// # Panics
+/// If it does not start.
+pub fn smtp_server(
+    port: u16,
+    mode: &str,
+    certificate: &Certificate,
+    (user, password): (&str, &str),
+) -> Option<Running> {
+    if !require("python3-aiosmtpd", "/usr/lib/python3/dist-packages/aiosmtpd/controller.py") {
+        return None;
+    }
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", include_str!("smtp_server.py"), &port.to_string(), mode]);
+    command.args([&certificate.pem, &certificate.key]).args([user, password]);
+    let process = Running::start(&mut command, Signal::KILL);
+    process.wait_until_it_says("serving", &process.stdout, START);
+    Some(process)
+}

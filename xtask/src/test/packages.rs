@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 30] = [
+const PACKAGES: [&str; 31] = [
     "bsdutils",
     "busybox-static",
     "crun",
@@ -35,6 +35,7 @@ const PACKAGES: [&str; 30] = [
     "postgresql",
     "prometheus",
     "prometheus-alertmanager",
+    "python3-aiosmtpd",
     "python3-grpcio",
     "rabbitmq-server",
     "redis-server",

@@ -6,7 +6,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::notification::Notification;
-use crate::config::{AlertFormat, AlertReceiver};
+use crate::config::{AlertReceiver, Secret};
 
 /// An alert that waits for its receiver, or the last one about an incident that is not over.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct KeptAlert {
     pub number: u64,
     pub notification: Notification,
     pub delivery: Delivery,
+    /// The receiver's own name for what it was sent, by which that is updated.
+    pub posted: Option<String>,
 }
 
 /// How far the delivery of an alert is.
@@ -26,6 +28,8 @@ pub enum Delivery {
     Done,
     /// A summary counts it.
     Summarised,
+    /// It waits until its incident has lasted long enough.
+    Deferred,
 }
 
 /// A change of an outbox.
@@ -53,11 +57,12 @@ pub struct Kept {
 /// A receiver's identity over restarts, without its secrets: what else it is set to does not change who gets the alerts.
 /// Of receivers that are the same, each has a `place`, from 0.
 pub(super) fn identity(receiver: &AlertReceiver, place: usize) -> String {
-    let format = match receiver.format {
-        AlertFormat::Json => "json",
-        AlertFormat::Alertmanager => "alertmanager",
-    };
-    let url = digest(&SHA256, receiver.webhook.expose().as_bytes());
-    let url: String = url.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    if place == 0 { format!("{format}-{url}") } else { format!("{format}-{url}-{place}") }
+    let format = receiver.format.as_str();
+    let to = receiver.mail.iter().flat_map(|mail| &mail.to).map(String::as_str);
+    let parts = receiver.token.iter().map(Secret::expose).chain(receiver.channel.as_deref()).chain(to);
+    let mut whole = receiver.address.expose().to_owned();
+    parts.for_each(|part| whole = format!("{whole}\0{part}"));
+    let digest = digest(&SHA256, whole.as_bytes());
+    let digest: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    if place == 0 { format!("{format}-{digest}") } else { format!("{format}-{digest}-{place}") }
 }

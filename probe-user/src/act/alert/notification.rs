@@ -2,7 +2,7 @@
 
 use crate::{
     emit::Names,
-    fact::{Incident, ServiceId, Verdict},
+    fact::{AlertSilence, Incident, ServiceId, Verdict},
 };
 
 /// An incident has opened, has changed, or is resolved.
@@ -15,6 +15,24 @@ pub struct Alert {
     pub resolved: bool,
     /// It stands for several incidents; `incident` says what they have in common.
     pub summary: Option<Summary>,
+    /// What hostprobe did last about it, in a sentence.
+    pub done: Option<String>,
+    /// Why it asks for no attention, where the receiver shows that.
+    pub silence: Option<AlertSilence>,
+    /// It only shows that alerts arrive.
+    pub test: bool,
+}
+
+impl Alert {
+    /// An alert about one incident.
+    pub fn new(incident: Incident, names: Names, resolved: bool) -> Self {
+        Self { incident, names, resolved, summary: None, done: None, silence: None, test: false }
+    }
+
+    /// The name of the service that it is about.
+    pub fn service(&self) -> &str {
+        self.names.service(self.incident.service)
+    }
 }
 
 /// The incidents of a storm that a receiver gets one alert about.

@@ -6,52 +6,39 @@
 //! - A full outbox drops the oldest opening, never a resolution. A missing resolution leaves an alert open for good;
 //!   an incident without its opening is still in the event stream.
 //! - Of a storm of openings, most become one summary (`storm`).
+//! - An escalation waits until its incident has lasted long enough (`deferred`). An open incident is sent again from time to
+//!   time if the receiver wants reminders. Neither while an operator has acknowledged it or paused its service.
 
+mod deferred;
+mod message;
 mod storm;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-use self::storm::{Admitted, Storm};
+pub use self::message::Message;
+use self::{
+    deferred::{Deferred, Silences},
+    storm::{Admitted, Storm},
+};
 use super::{
     kept::{Change, Delivery, KeptAlert},
     notification::{Alert, Notification},
 };
-use crate::fact::{IncidentId, Severity};
+use crate::{
+    config::AlertRoute,
+    fact::{AlertSilence, IncidentId},
+};
+
+/// The wait before a reminder that could not be delivered is tried again.
+const REMINDER_RETRY: Duration = Duration::from_secs(60);
 
 /// How many alerts may wait for one receiver.
 pub const CAPACITY: usize = 1000;
-
-/// A queued notification.
-#[derive(Clone, Debug)]
-pub struct Message {
-    /// Unique in its outbox.
-    pub number: u64,
-    pub notification: Notification,
-    /// The last delivered notification of the same incident.
-    pub previous: Option<Notification>,
-    pub attempts: u32,
-    /// The earliest time of the next attempt.
-    not_before: Option<Instant>,
-    in_flight: bool,
-}
-
-impl Message {
-    fn new(number: u64, notification: Notification) -> Self {
-        Self { number, notification, previous: None, attempts: 0, not_before: None, in_flight: false }
-    }
-
-    /// It is to be kept.
-    fn put(&self) -> Change {
-        let (number, notification) = (self.number, self.notification.clone());
-        Change::Put(Box::new(KeptAlert { number, notification, delivery: Delivery::Waits }))
-    }
-
-    fn incident(&self) -> IncidentId {
-        self.notification.alert.incident.id
-    }
-}
 
 #[derive(Debug)]
 pub enum Next {
@@ -64,7 +51,9 @@ pub enum Next {
 
 #[derive(Debug)]
 pub struct Outbox {
-    min_severity: Severity,
+    route: AlertRoute,
+    /// The receiver shows an acknowledgement where it shows the incident.
+    shows_silence: bool,
     /// A reload removed the receiver: it gets nothing about further incidents.
     retired: bool,
     capacity: usize,
@@ -77,6 +66,8 @@ pub struct Outbox {
     dropped_count: u64,
     last_number: u64,
     storm: Storm,
+    deferred: Deferred,
+    silences: Silences,
     /// What is to be kept over a restart of the daemon, since it was last taken.
     changes: Vec<Change>,
 }
@@ -87,12 +78,17 @@ struct Firing {
     /// That of its message.
     number: u64,
     notification: Notification,
+    /// The receiver's own name for it.
+    posted: Option<String>,
+    /// When it is sent again.
+    remind_at: Option<Instant>,
 }
 
 impl Outbox {
-    pub fn new(min_severity: Severity, capacity: usize) -> Self {
+    pub fn new(route: AlertRoute, shows_silence: bool, capacity: usize) -> Self {
         Self {
-            min_severity,
+            route,
+            shows_silence,
             retired: false,
             capacity,
             queue: VecDeque::new(),
@@ -102,6 +98,8 @@ impl Outbox {
             dropped_count: 0,
             last_number: 0,
             storm: Storm::default(),
+            deferred: Deferred::default(),
+            silences: Silences::new(),
             changes: Vec::new(),
         }
     }
@@ -109,14 +107,21 @@ impl Outbox {
     /// Takes over what an earlier run of the daemon has left.
     pub fn restore(&mut self, mut alerts: Vec<KeptAlert>) {
         alerts.sort_by_key(|alert| alert.number);
-        for KeptAlert { number, notification, delivery } in alerts {
+        let now = Instant::now();
+        for KeptAlert { number, notification, delivery, posted } in alerts {
             self.last_number = self.last_number.max(number);
             match delivery {
                 Delivery::Waits => self.queue.push_back(Message::new(number, notification)),
                 Delivery::Done => {
-                    self.firing.insert(notification.alert.incident.id, Firing { number, notification });
+                    let remind_at = self.route.remind.map(|remind| now + remind);
+                    let firing = Firing { number, notification, posted, remind_at };
+                    self.firing.insert(firing.notification.alert.incident.id, firing);
                 }
-                Delivery::Summarised => self.storm.restore(number, notification.alert, Instant::now()),
+                Delivery::Summarised => self.storm.restore(number, notification.alert, now),
+                Delivery::Deferred => {
+                    let due = deferred::due(&notification.alert, self.route.after, now).unwrap_or(now);
+                    self.deferred.insert(number, notification.alert, due);
+                }
             }
         }
     }
@@ -126,9 +131,13 @@ impl Outbox {
         std::mem::take(&mut self.changes)
     }
 
-    /// The alerts of a receiver may be more or less severe from now on.
-    pub fn set_min_severity(&mut self, min_severity: Severity) {
-        self.min_severity = min_severity;
+    /// The receiver wants other incidents from now on, or at other times.
+    pub fn set_route(&mut self, route: AlertRoute) {
+        if route.remind != self.route.remind {
+            let remind_at = route.remind.map(|remind| Instant::now() + remind);
+            self.firing.values_mut().for_each(|firing| firing.remind_at = remind_at);
+        }
+        self.route = route;
     }
 
     /// The latest alerts about incidents that are not over, as the receiver knows them or is about to.
@@ -136,14 +145,23 @@ impl Outbox {
         let queued = self.queue.iter().map(|message| &message.notification);
         let firing = self.firing.values().map(|firing| &firing.notification);
         let mut latest: BTreeMap<IncidentId, &Alert> = BTreeMap::new();
-        for alert in firing.chain(queued).map(|notification| &notification.alert).chain(self.storm.open()) {
+        for alert in firing
+            .chain(queued)
+            .map(|notification| &notification.alert)
+            .chain(self.storm.open())
+            .chain(self.deferred.alerts())
+        {
             latest.insert(alert.incident.id, alert);
         }
         latest.into_values().filter(|alert| !alert.resolved)
     }
 
+    /// A retired receiver gets nothing more but the ends of what it knows.
     pub fn retire(&mut self, retired: bool) {
         self.retired = retired;
+        if retired {
+            self.changes.extend(self.deferred.clear().map(Change::Remove));
+        }
     }
 
     pub fn is_retired(&self) -> bool {
@@ -155,17 +173,49 @@ impl Outbox {
         self.retired && self.queue.is_empty() && self.firing.is_empty() && self.storm.is_over()
     }
 
-    fn wants(&self, severity: Severity) -> bool {
-        !self.retired && severity >= self.min_severity
+    fn wants(&self, alert: &Alert) -> bool {
+        // A summary has what the receiver wants in it.
+        let is_wanted = alert.summary.is_some() || self.route.wants(alert.incident.severity, alert.service());
+        !self.retired && is_wanted
     }
 
     /// Queues an alert if this receiver wants it. True if there is now a message to deliver, or to wait for.
-    pub fn put(&mut self, alert: Alert) -> bool {
-        let is_known = self.knows(alert.incident.id);
-        if !is_known && !alert.resolved && !self.wants(alert.incident.severity) {
-            return false;
+    pub fn put(&mut self, mut alert: Alert) -> bool {
+        let (id, now) = (alert.incident.id, Instant::now());
+        if alert.resolved {
+            self.silences.remove(&id);
+        } else if self.shows_silence {
+            alert.silence = self.silences.get(&id).cloned();
         }
-        match self.storm.admit(alert, is_known, &mut self.last_number, Instant::now()) {
+        if self.deferred.contains(id) {
+            self.changes.extend(self.deferred.update(alert));
+            return true;
+        }
+        let is_known = self.knows(id);
+        if !is_known && !alert.resolved {
+            if !self.wants(&alert) {
+                return false;
+            }
+            let is_summarised = self.storm.open().any(|open| open.incident.id == id);
+            if !is_summarised && let Some(due) = deferred::due(&alert, self.route.after, now) {
+                self.defer(alert, due);
+                return true;
+            }
+        }
+        self.admit(alert, is_known, now)
+    }
+
+    fn defer(&mut self, alert: Alert, due: Instant) {
+        if self.deferred.len() >= self.capacity {
+            return self.drop_alert(alert);
+        }
+        self.last_number += 1;
+        self.changes.push(self.deferred.insert(self.last_number, alert, due));
+    }
+
+    /// Takes in an alert that its receiver is to know of, by itself or in a summary.
+    fn admit(&mut self, alert: Alert, is_known: bool, now: Instant) -> bool {
+        match self.storm.admit(alert, is_known, &mut self.last_number, now) {
             Admitted::Yes(alert) => self.enqueue(alert),
             Admitted::Summarised(change) => {
                 self.changes.push(change);
@@ -178,9 +228,35 @@ impl Outbox {
         }
     }
 
+    /// Holds back escalations and reminders of an incident; None ends that. True if there is now a message to deliver, or to
+    /// wait for.
+    pub fn silence(&mut self, id: IncidentId, silence: Option<AlertSilence>) -> bool {
+        match &silence {
+            Some(silence) => _ = self.silences.insert(id, silence.clone()),
+            None => _ = self.silences.remove(&id),
+        }
+        let queued = self.queue.iter().rev().find(|message| message.incident() == id);
+        let firing = self.firing.get(&id).map(|firing| &firing.notification);
+        let known = queued.map(|message| &message.notification).or(firing);
+        let shown = known.filter(|known| self.shows_silence && !known.alert.resolved);
+        if let Some(alert) = shown.map(|known| known.alert.clone()) {
+            self.enqueue(Alert { silence, ..alert });
+        }
+        true
+    }
+
     /// Whether the receiver has got, or will get, an alert of this incident itself.
     fn knows(&self, id: IncidentId) -> bool {
         self.firing.contains_key(&id) || self.queue.iter().any(|message| message.incident() == id)
+    }
+
+    /// Queues what has waited for its time.
+    fn queue_due(&mut self, now: Instant) {
+        for (number, alert) in self.deferred.take_due(now, &self.silences) {
+            self.changes.push(Change::Remove(number));
+            self.admit(alert, false, now);
+        }
+        self.summarise(now);
     }
 
     /// Queues what the storm's summary says by now, if it is due.
@@ -198,7 +274,7 @@ impl Outbox {
 
     fn enqueue(&mut self, alert: Alert) -> bool {
         let id = alert.incident.id;
-        let is_wanted = self.wants(alert.incident.severity);
+        let is_wanted = self.wants(&alert);
         let notification = Notification { since: alert.incident.began(), alert };
         let last = self.queue.iter_mut().rev().find(|message| message.incident() == id);
         let known = match &last {
@@ -270,39 +346,61 @@ impl Outbox {
     }
 
     pub fn next(&mut self, now: Instant) -> Next {
-        self.summarise(now);
+        self.queue_due(now);
         let mut passed = HashSet::new();
         let mut soonest: Option<Instant> = self.storm.deadline();
+        let mut wait = |until: Option<Instant>| soonest = soonest.into_iter().chain(until).min();
+        wait(self.deferred.deadline(&self.silences));
         for message in &mut self.queue {
             if !passed.insert(message.incident()) || message.in_flight {
                 continue;
             }
             match message.not_before.filter(|then| *then > now) {
-                Some(then) => soonest = Some(soonest.map_or(then, |soonest| soonest.min(then))),
+                Some(then) => wait(Some(then)),
                 None => {
                     message.in_flight = true;
                     message.attempts += 1;
-                    let previous = self.firing.get(&message.incident());
-                    let previous = previous.map(|firing| firing.notification.clone());
-                    return Next::Deliver(Box::new(Message { previous, ..message.clone() }));
+                    let known = self.firing.get(&message.incident());
+                    let previous = known.map(|firing| firing.notification.clone());
+                    let posted = known.and_then(|firing| firing.posted.clone());
+                    return Next::Deliver(Box::new(Message { previous, posted, ..message.clone() }));
                 }
             }
+        }
+        for (id, firing) in &mut self.firing {
+            let is_quiet = self.retired || passed.contains(id) || self.silences.contains_key(id);
+            let Some(at) = firing.remind_at.filter(|_| !is_quiet) else { continue };
+            if at > now {
+                wait(Some(at));
+                continue;
+            }
+            firing.remind_at = Some(now + self.route.remind.unwrap_or(REMINDER_RETRY));
+            let (notification, posted) = (firing.notification.clone(), firing.posted.clone());
+            let message = Message { posted, is_reminder: true, attempts: 1, ..Message::new(0, notification) };
+            return Next::Deliver(Box::new(message));
         }
         soonest.map_or(Next::Empty, Next::Wait)
     }
 
-    pub fn delivered(&mut self, message: Message) {
-        self.queue.retain(|waiting| waiting.number != message.number);
+    /// The receiver has a message, which it calls `posted`.
+    pub fn delivered(&mut self, message: Message, posted: Option<String>) {
         let id = message.incident();
         self.failing.remove(&id);
+        if message.is_reminder {
+            return;
+        }
+        self.queue.retain(|waiting| waiting.number != message.number);
         let before = if message.notification.alert.resolved {
             self.changes.push(Change::Remove(message.number));
             self.firing.remove(&id)
         } else {
             let Message { number, notification, .. } = message;
-            let kept = KeptAlert { number, notification: notification.clone(), delivery: Delivery::Done };
+            let delivery = Delivery::Done;
+            let kept =
+                KeptAlert { number, notification: notification.clone(), delivery, posted: posted.clone() };
             self.changes.push(Change::Put(Box::new(kept)));
-            self.firing.insert(id, Firing { number, notification })
+            let remind_at = self.route.remind.map(|remind| Instant::now() + remind);
+            self.firing.insert(id, Firing { number, notification, posted, remind_at })
         };
         self.changes.extend(before.map(|before| Change::Remove(before.number)));
     }
@@ -310,11 +408,17 @@ impl Outbox {
     /// Queues a message again after a failed delivery. True if this is the incident's first failure since the last
     /// success.
     pub fn failed(&mut self, message: &Message, not_before: Option<Instant>) -> bool {
-        if let Some(waiting) = self.queue.iter_mut().find(|waiting| waiting.number == message.number) {
+        let id = message.incident();
+        if message.is_reminder {
+            if let Some(firing) = self.firing.get_mut(&id) {
+                let retry = Instant::now() + REMINDER_RETRY;
+                firing.remind_at = firing.remind_at.map(|at| at.min(retry));
+            }
+        } else if let Some(waiting) = self.queue.iter_mut().find(|waiting| waiting.number == message.number) {
             waiting.in_flight = false;
             waiting.not_before = not_before;
         }
-        self.failing.insert(message.incident())
+        self.failing.insert(id)
     }
 
     /// The incidents that the receiver takes for unresolved.
@@ -341,7 +445,7 @@ impl Outbox {
 fn differs(previous: &Alert, now: &Alert) -> bool {
     let key = |alert: &Alert| {
         let incident = &alert.incident;
-        (alert.resolved, incident.verdict, incident.severity, alert.summary.clone())
+        (alert.resolved, incident.verdict, incident.severity, alert.summary.clone(), alert.silence.clone())
     };
     // An earlier run of the daemon had other numbers for its services.
     let cause = |alert: &Alert| alert.names.service(alert.incident.cause).to_owned();

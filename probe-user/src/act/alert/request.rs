@@ -1,79 +1,70 @@
-//! One request to a receiver, on a thread of its own.
-//!
-//! An answer can keep the client's library busy until the timeout: interim responses without end cost a whole core, and
-//! the library reads some 50 MB of them before anything else on its thread has a turn. On its own thread that costs the
-//! loop nothing, and the request ends at that turn if it has used more CPU time than any honest answer takes.
+//! One request to a receiver, and its answer.
 
 use std::time::Duration;
 
-use reqwest::{Client, Request, StatusCode};
-use tokio::{
-    runtime::Builder,
-    select,
-    time::{MissedTickBehavior, interval},
+use reqwest::{Client, header::RETRY_AFTER};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    client::{client_with_tls, reason},
+    format::{Answer, Request},
+    own_thread,
 };
+use crate::config::TlsOptions;
 
-use super::client::reason;
-use crate::bounded_thread;
+/// How much of an answer is read, in bytes. Slack and Discord repeat the message in it.
+const ANSWER_MAX: usize = 64 << 10;
 
-/// A TLS handshake takes a few milliseconds, and some tens without optimizations.
-const CPU_MAX: Duration = Duration::from_millis(100);
+/// The same in chunks. An answer that comes in crumbs must not use up the CPU time of an exchange: its status is known.
+const CHUNKS_MAX: usize = 64;
 
-/// How often the CPU time is read.
-const LOOK: Duration = Duration::from_millis(10);
+/// How long the body of an answer is read. The status alone says most, and a body may have no end.
+const BODY: Duration = Duration::from_secs(2);
 
-/// Beyond the timeout of the request itself, which ends it with a better reason.
-const SPARE: Duration = Duration::from_secs(1);
-
-/// The quoted part of a refusal, in bytes.
-const QUOTED: usize = 300;
-
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    /// The first words of an answer that is no success.
-    pub(super) words: String,
-}
-
-/// Sends a request, whose own timeout is `timeout`.
-pub(super) async fn send(client: Client, request: Request, timeout: Duration) -> Result<Answer, String> {
-    let work = move || {
-        // The time driver has its turn after every task, however busy they are.
-        let runtime = Builder::new_current_thread().enable_all().event_interval(1).build();
-        let runtime = runtime.map_err(|error| format!("cannot send: {error}"))?;
-        let answer = runtime.block_on(async {
-            select! {
-                answer = exchange(&client, request) => answer.map_err(reason),
-                () = cpu_time_is_used_up() => Err("the receiver sends without end, and never gets to its answer".to_owned()),
-            }
-        });
-        // A resolver that hangs is not waited for.
-        runtime.shutdown_background();
-        answer
+/// Sends a request by this client, or by one with this TLS of its own.
+pub(in crate::act) async fn send(
+    client: Client,
+    tls: Option<TlsOptions>,
+    request: Request,
+    timeout: Duration,
+) -> Result<Answer, String> {
+    let prepare = move || {
+        let client = match &tls {
+            None => client,
+            Some(tls) => client_with_tls(&request.url, timeout, tls)?,
+        };
+        let Request { method, url, headers, body } = request;
+        let written =
+            headers.iter().fold(client.request(method, url).body(body), |written, (name, value)| {
+                written.header(name, value)
+            });
+        let request = written.build().map_err(reason)?;
+        Ok((client, request))
     };
-    let answer = bounded_thread::answer("alert", timeout + SPARE, work).await;
-    answer.unwrap_or_else(|error| Err(format!("cannot send: {error}")))
+    own_thread::run(timeout, prepare, |(client, request)| async move {
+        exchange(&client, request).await.map_err(reason)
+    })
+    .await
 }
 
-async fn exchange(client: &Client, request: Request) -> Result<Answer, reqwest::Error> {
+async fn exchange(client: &Client, request: reqwest::Request) -> Result<Answer, reqwest::Error> {
     let mut answer = client.execute(request).await?;
-    let mut quoted = Vec::new();
-    while !answer.status().is_success()
-        && quoted.len() < QUOTED
-        && let Ok(Some(chunk)) = answer.chunk().await
-    {
-        quoted.extend_from_slice(&chunk[..chunk.len().min(QUOTED - quoted.len())]);
+    let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| pause(value.to_str().ok()?));
+    let (mut body, until) = (Vec::new(), Instant::now() + BODY);
+    for _ in 0..CHUNKS_MAX {
+        let Ok(Ok(Some(chunk))) = timeout_at(until, answer.chunk()).await else { break };
+        body.extend_from_slice(&chunk[..chunk.len().min(ANSWER_MAX - body.len())]);
     }
-    Ok(Answer { status: answer.status(), words: String::from_utf8_lossy(&quoted).trim().to_owned() })
+    Ok(Answer { status: answer.status(), body, retry_after })
 }
 
-/// Ends once this thread has used all that a request may.
-async fn cpu_time_is_used_up() {
-    let used = || Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime));
-    let mut looks = interval(LOOK);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while used().is_ok_and(|used| used < CPU_MAX) {
-        looks.tick().await;
+/// `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date.
+fn pause(value: &str) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
     }
+    let at = jiff::fmt::rfc2822::parse(value.trim()).ok()?.timestamp();
+    Some(at.duration_since(jiff::Timestamp::now()).try_into().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -102,8 +93,8 @@ mod tests {
             }
         });
         let client = client(&url, TIMEOUT).unwrap();
-        let request = client.post(url).body("{}").build().unwrap();
-        send(client, request, TIMEOUT).await
+        let (method, headers, body) = (reqwest::Method::POST, Vec::new(), b"{}".to_vec());
+        send(client, None, Request { method, url, headers, body }, TIMEOUT).await
     }
 
     #[tokio::test]
@@ -112,14 +103,34 @@ mod tests {
         let why = outcome(b"", b"HTTP/1.1 100 Continue\r\n\r\n").await.err().unwrap();
         assert!(why.contains("sends without end"), "{why}");
         assert!(outcome(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n").await.is_err());
-        let refused = outcome(b"HTTP/1.1 500 No\r\n\r\n", b"x").await.unwrap();
-        assert_eq!((refused.status.as_u16(), refused.words.len()), (500, QUOTED));
+        let refused = outcome(b"HTTP/1.1 500 No\r\n\r\n", &[b'x'; 4096]).await.unwrap();
+        assert_eq!(refused.status.as_u16(), 500);
+        assert!((4096..=ANSWER_MAX).contains(&refused.body.len()), "{}", refused.body.len());
         assert!(begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
     }
 
     #[tokio::test]
     async fn a_success_is_not_read_to_its_end() {
-        let taken = outcome(b"HTTP/1.1 200 OK\r\n\r\n", b"x").await.unwrap();
-        assert_eq!((taken.status.as_u16(), taken.words.as_str()), (200, ""));
+        let taken = outcome(b"HTTP/1.1 200 OK\r\n\r\n", &[b'x'; 4096]).await.unwrap();
+        assert!(taken.status.is_success() && taken.body.len() <= ANSWER_MAX, "{}", taken.body.len());
+        let crumbs = outcome(b"HTTP/1.1 200 OK\r\n\r\n", b"x").await.unwrap();
+        assert!(crumbs.status.is_success(), "{}", crumbs.body.len());
+    }
+
+    #[tokio::test]
+    async fn a_success_whose_body_never_comes_is_a_success_long_before_the_timeout() {
+        let begun = std::time::Instant::now();
+        let taken = outcome(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"").await.unwrap();
+        assert_eq!((taken.status.as_u16(), taken.body.len()), (200, 0));
+        assert!(begun.elapsed() < TIMEOUT / 2, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn an_answer_says_how_long_to_wait() {
+        let busy =
+            outcome(b"HTTP/1.1 429 No\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", b"").await.unwrap();
+        assert_eq!(busy.retry_after, Some(Duration::from_secs(7)));
+        assert_eq!(pause("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO), "it is over");
+        assert_eq!(pause("soon"), None);
     }
 }

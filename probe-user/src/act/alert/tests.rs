@@ -1,5 +1,7 @@
 //! Deliveries to a fake receiver on this host.
 
+mod updates;
+
 use std::{
     collections::VecDeque,
     net::SocketAddr,
@@ -40,7 +42,7 @@ pub(super) fn alert(number: u64, severity: Severity) -> Alert {
         earlier: Default::default(),
     };
     let names = Names::new([Name { service: "api".to_owned(), unit: Some("api.service".to_owned()) }]);
-    Alert { incident, names, resolved: false, summary: None }
+    Alert::new(incident, names, false)
 }
 
 pub(super) fn critical(number: u64) -> Alert {
@@ -103,20 +105,23 @@ async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-fn alerter(address: SocketAddr, format: AlertFormat, pace: Pace) -> (Alerter, mpsc::Receiver<AlertOutcome>) {
-    let receiver = AlertReceiver {
-        webhook: Secret::new(format!("http://user:pw@{address}/hook/t0ken?key=x")),
-        format,
-        min_severity: Severity::Warning,
-    };
-    let origin = Origin {
+pub(super) fn origin() -> Origin {
+    Origin {
         host_name: "db-1".to_owned(),
         boot_id: "0ddba11e-0000-4000-8000-000000000000".to_owned(),
         ephemeral_id: "c0ffee00".to_owned(),
-    };
+    }
+}
+
+fn alerter_of(receiver: AlertReceiver, pace: Pace) -> (Alerter, mpsc::Receiver<AlertOutcome>) {
     let (outcomes, reports) = mpsc::channel(100);
     let page = Some("http://127.0.0.1:9464/");
-    (Alerter::with_pace(&[receiver], &origin, page, outcomes, Kept::default(), pace).unwrap(), reports)
+    (Alerter::with_pace(&[receiver], &origin(), page, outcomes, Kept::default(), pace).unwrap(), reports)
+}
+
+fn alerter(address: SocketAddr, format: AlertFormat, pace: Pace) -> (Alerter, mpsc::Receiver<AlertOutcome>) {
+    let address = Secret::new(format!("http://user:pw@{address}/hook/t0ken?key=x"));
+    alerter_of(AlertReceiver::new(format, address), pace)
 }
 
 #[tokio::test]
@@ -254,11 +259,7 @@ async fn undelivered_alerts_are_counted_at_shutdown() {
 
 #[tokio::test]
 async fn the_error_of_a_bad_webhook_hides_its_secrets() {
-    let receiver = AlertReceiver {
-        webhook: Secret::new("ftp://u:pw@host/x"),
-        format: AlertFormat::Json,
-        min_severity: Severity::Info,
-    };
+    let receiver = AlertReceiver::new(AlertFormat::Json, Secret::new("ftp://u:pw@host/x"));
     let (outcomes, _) = mpsc::channel(1);
     let origin = Origin::read(std::path::Path::new("/proc"));
     let error =
@@ -275,11 +276,8 @@ async fn a_removed_receiver_gets_the_end_of_what_it_knows_and_nothing_new() {
     assert_eq!(old.request().await["incident"]["id"], "c0ffee00-i1");
     let (next_listener, next) = listener().await;
     let mut new = FakeReceiver::start(next_listener, &[]);
-    let receiver = AlertReceiver {
-        webhook: Secret::new(format!("http://{next}/hook/t0ken")),
-        format: AlertFormat::Json,
-        min_severity: Severity::Warning,
-    };
+    let address = Secret::new(format!("http://{next}/hook/t0ken"));
+    let receiver = AlertReceiver::new(AlertFormat::Json, address);
     alerter.configure(std::slice::from_ref(&receiver)).unwrap();
     alerter.notify(critical(2));
     assert_eq!(new.request().await["incident"]["id"], "c0ffee00-i2");

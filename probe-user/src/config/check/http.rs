@@ -26,10 +26,10 @@ const BODY_MAX: usize = 64 << 10;
 const OWN_HEADERS: [&str; 4] = ["connection", "content-length", "transfer-encoding", "upgrade"];
 
 /// A text with its variables filled in.
-struct Filled {
-    text: String,
+pub(super) struct Filled {
+    pub(super) text: String,
     /// The values of the variables.
-    inserted: Vec<String>,
+    pub(super) inserted: Vec<String>,
 }
 
 pub(super) fn http(written: &ProbeKeys, outside: &Outside<'_>, found: &mut Findings) -> HttpOptions {
@@ -93,9 +93,7 @@ fn header(
         );
         return;
     }
-    let is_secret = ["authorization", "proxy-authorization", "cookie"]
-        .contains(&name.to_ascii_lowercase().as_str())
-        || is_secret_name(name);
+    let is_secret = is_secret_header(name);
     if is_secret && filled.inserted.is_empty() && outside.readable_by_others {
         let warning = "this file contains a secret, and others may read it: take their right away (chmod 600), \
                        or use ${NAME}";
@@ -108,8 +106,13 @@ fn header(
     options.headers.push((name.to_owned(), hidden(filled.text)));
 }
 
+pub(super) fn is_secret_header(name: &str) -> bool {
+    let always = ["authorization", "proxy-authorization", "cookie"];
+    always.contains(&name.to_ascii_lowercase().as_str()) || is_secret_name(name)
+}
+
 /// A header's value, what follows its scheme, and the password in the latter.
-fn secrets_of(value: &str) -> Vec<String> {
+pub(super) fn secrets_of(value: &str) -> Vec<String> {
     let mut secrets = vec![value.to_owned()];
     if let Some((scheme, credentials)) = value.split_once(' ') {
         secrets.push(credentials.trim().to_owned());
@@ -183,12 +186,12 @@ fn as_json(value: &toml::Value) -> Option<Value> {
     })
 }
 
-fn hidden(text: String) -> Secret {
+pub(super) fn hidden(text: String) -> Secret {
     Secret::shown_as(text, "***", Vec::new())
 }
 
 /// A text in which `${NAME}` stands for a variable.
-fn fill(written: &Spanned<String>, outside: &Outside<'_>, found: &mut Findings) -> Option<Filled> {
+pub(super) fn fill(written: &Spanned<String>, outside: &Outside<'_>, found: &mut Findings) -> Option<Filled> {
     if Template::read(written.get_ref()).is_none() {
         let message =
             "a wrong variable; expected ${NAME}, which stands for a variable of the daemon's environment";

@@ -22,8 +22,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// TLS as it is written; None if the probe has no `tls`.
 pub(super) fn tls(written: &At<Table<TlsKeys>>, found: &mut Findings) -> Option<TlsOptions> {
-    let place = written.as_ref()?.span();
-    let Table(keys) = written.as_ref()?.get_ref();
+    let written = written.as_ref()?;
+    let Table(keys) = written.get_ref();
+    Some(options(keys, written.span(), found))
+}
+
+/// TLS by keys that are at `place`.
+pub(super) fn options(keys: &TlsKeys, place: Range<usize>, found: &mut Findings) -> TlsOptions {
     let mut file = |file: &At<String>, holds: &str| {
         let expected = format!("the absolute path of a file that holds {holds} in PEM");
         file.as_ref().and_then(|file| absolute(file, &expected, found))
@@ -60,13 +65,13 @@ pub(super) fn tls(written: &At<Table<TlsKeys>>, found: &mut Findings) -> Option<
     if let Some(ca_file) = keys.ca_file.as_ref().filter(|_| insecure) {
         found.warn(ca_file.span(), "with `insecure`, `ca_file` is not used");
     }
-    Some(TlsOptions {
+    TlsOptions {
         ca_file,
         identity: cert.zip(key).map(|(cert, key)| TlsIdentity { cert, key }),
         server_name,
         insecure,
         expires_within: time(&keys.expires_within, "expires_within", HOUR..=24 * 3650 * HOUR, found),
-    })
+    }
 }
 
 /// Complains about a `tls` that an address does not go with.

@@ -141,8 +141,8 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(config.control, Some(PathBuf::from("/run/hostprobe/other.sock")));
     assert_eq!(config.control_group.as_deref(), Some("adm"));
     assert_eq!(config.alerts[0].format, AlertFormat::Alertmanager);
-    assert_eq!(config.alerts[0].min_severity, Severity::Critical);
-    assert_eq!(config.alerts[1].min_severity, Severity::Warning);
+    assert_eq!(config.alerts[0].route.min_severity, Severity::Critical);
+    assert_eq!(config.alerts[1].route.min_severity, Severity::Warning);
     assert_eq!((config.restart_budget.restarts, config.restart_budget.window.as_secs()), (15, 300));
     let [hook] = config.hooks.as_slice() else { panic!("one hook") };
     assert_eq!(hook.on, [HookEvent::IncidentOpen, HookEvent::RestartBefore]);

@@ -44,6 +44,7 @@ fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<A
         supervised: HashMap::new(),
         probes: HashMap::new(),
         alerter: None,
+        heartbeat: Default::default(),
         on_exit: OnExit::Stop,
         left: Default::default(),
         state_directory: None,

@@ -15,7 +15,7 @@ use crate::{
     inspect::answer::Answer,
     outcomes::Outcomes,
     probe::{Silence, next_tick},
-    serve::control::{DrillRequest, OperatorRequest, ReloadRequest, Requests},
+    serve::control::{AlertTestRequest, DrillRequest, OperatorRequest, ReloadRequest, Requests},
 };
 
 /// The most messages of a kind that may wait for the loop. Further senders wait.
@@ -37,6 +37,7 @@ pub struct Inbox {
     /// Commands of operators.
     pub operations: mpsc::Receiver<OperatorRequest>,
     pub drills: mpsc::Receiver<DrillRequest>,
+    pub alert_tests: mpsc::Receiver<AlertTestRequest>,
     /// Requests of clients to reload.
     pub reloads: mpsc::Receiver<ReloadRequest>,
     /// The work of every second.
@@ -75,6 +76,7 @@ impl Inbox {
         let (reload_sender, reloads) = mpsc::channel(QUEUE);
         let (operation_sender, operations) = mpsc::channel(QUEUE);
         let (drill_sender, drills) = mpsc::channel(QUEUE);
+        let (test_sender, alert_tests) = mpsc::channel(QUEUE);
         let mut every_second = interval(Duration::from_secs(1));
         every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let hangups = signal(SignalKind::hangup())?;
@@ -87,7 +89,12 @@ impl Inbox {
             silences: silence_sender,
             alerts: alert_sender,
             hooks: hook_sender,
-            requests: Requests { reloads: reload_sender, operations: operation_sender, drills: drill_sender },
+            requests: Requests {
+                reloads: reload_sender,
+                operations: operation_sender,
+                drills: drill_sender,
+                alert_tests: test_sender,
+            },
         };
         Ok((
             senders,
@@ -103,6 +110,7 @@ impl Inbox {
                 hangups,
                 operations,
                 drills,
+                alert_tests,
                 reloads,
                 every_second,
             },

@@ -47,6 +47,9 @@ pub enum RunError {
     /// A receiver of alerts cannot be set up.
     #[error(transparent)]
     Alerts(#[from] AlertError),
+    /// The heartbeat to elsewhere cannot be set up.
+    #[error("{0}")]
+    Heartbeat(String),
     #[error("signals cannot be caught: {0}")]
     Signals(std::io::Error),
     /// The probes' client cannot be made.

@@ -18,6 +18,7 @@ use crate::{
     act::{
         alert::{Alerter, Keeper, Kept},
         hook::Hooks,
+        outward_heartbeat::OutwardHeartbeat,
     },
     clock::Timestamp,
     config::{Config, OnExit},
@@ -115,8 +116,11 @@ pub(super) async fn wire(
     let state_directory = directory.as_ref().map(|directory| directory.id);
     let left = std::mem::take(&mut remembered.commands);
     let on_exit = on_exit(&config, &options.notifier, store.is_some());
+    let mut heartbeat = OutwardHeartbeat::default();
+    heartbeat.configure(config.heartbeat.as_ref()).map_err(RunError::Heartbeat)?;
     let executor = Executor {
         store,
+        heartbeat,
         hooks,
         state_directory,
         on_exit,
@@ -187,6 +191,7 @@ fn executor(
         prober,
         probes: Default::default(),
         alerter: Some(alerter),
+        heartbeat: OutwardHeartbeat::default(),
         on_exit: OnExit::Stop,
         left: Default::default(),
         state_directory: None,

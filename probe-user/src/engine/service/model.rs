@@ -45,7 +45,7 @@ pub use unit_view::UnitView;
 
 use crate::{
     clock::Timestamp,
-    fact::{Holder, Memory, Orders, ProcessKey, ServiceId, ServiceSettings, ServiceState},
+    fact::{AlertSilence, Holder, Memory, Orders, ProcessKey, ServiceId, ServiceSettings, ServiceState},
 };
 
 /// A process that exits with an error sooner than this after its start may have found its port taken.
@@ -91,6 +91,8 @@ pub struct Service {
     pub(super) writes_to: Vec<String>,
     /// What the daemon was last given to keep.
     pub(super) kept: Memory,
+    /// What the daemon was last told to hold back alerts for.
+    pub(super) kept_silence: Option<AlertSilence>,
 }
 
 impl Service {
@@ -121,6 +123,7 @@ impl Service {
             unwell_since: None,
             writes_to: Vec::new(),
             kept: Memory::default(),
+            kept_silence: None,
             settings,
         }
         .waiting_to_start(now)

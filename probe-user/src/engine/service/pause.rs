@@ -2,8 +2,11 @@
 
 use super::model::{OpenIncident, RecoveryState, Service, Timer};
 use crate::{
-    engine::{ctx::Ctx, effect::Effects},
-    fact::{Action, Order},
+    engine::{
+        ctx::Ctx,
+        effect::{Effect, Effects},
+    },
+    fact::{Action, AlertSilence, Order},
 };
 
 impl Service {
@@ -69,6 +72,23 @@ impl Service {
     pub(super) fn silence(&self) -> Option<String> {
         let acknowledged = self.incident.as_ref().and_then(OpenIncident::acknowledged);
         self.pause().or_else(|| acknowledged.map(Order::to_string))
+    }
+
+    /// Has the daemon hold back reminders and escalations of its incident, if that has changed.
+    pub(super) fn keep_silence<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        let alerted = self.incident.as_ref().filter(|open| open.alerted());
+        let silence = alerted.and_then(|open| {
+            let acknowledged = self.pause().is_none() && open.acknowledged().is_some();
+            self.silence().map(|reason| AlertSilence { reason, acknowledged })
+        });
+        let incident = alerted.map(OpenIncident::id);
+        if silence == self.kept_silence {
+            return;
+        }
+        self.kept_silence.clone_from(&silence);
+        if let Some(incident) = incident {
+            ctx.request(Effect::Silence { incident, silence });
+        }
     }
 
     pub(super) fn alert_if_muted<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::fact::{CommandKind, DrillFault, DrillReport, Operator, Reload};
+use crate::fact::{AlertTestOutcome, CommandKind, DrillFault, DrillReport, Operator, Reload};
 
 /// The longest reason, in bytes.
 pub const MAX_REASON: usize = 500;
@@ -71,6 +71,15 @@ pub struct ReloadRequest {
     pub answer: oneshot::Sender<Reload>,
 }
 
+/// A request for test messages to receivers, with the place for what came of them.
+#[derive(Debug)]
+pub struct AlertTestRequest {
+    /// None: to all.
+    pub receiver: Option<String>,
+    pub by: Operator,
+    pub answer: oneshot::Sender<Result<Vec<AlertTestOutcome>, Refusal>>,
+}
+
 /// A request for a drill, with the place for its answer.
 #[derive(Debug)]
 pub struct DrillRequest {
@@ -104,6 +113,9 @@ pub struct DrillPlan {
 
 /// Where commands go.
 pub type Operations = mpsc::Sender<OperatorRequest>;
+
+/// Where requests for test messages go.
+pub type AlertTests = mpsc::Sender<AlertTestRequest>;
 
 /// Where requests for drills go.
 pub type Drills = mpsc::Sender<DrillRequest>;

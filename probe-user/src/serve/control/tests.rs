@@ -64,7 +64,7 @@ fn requests() -> Requests {
     });
     // None is asked for.
     let (drills, _) = mpsc::channel(1);
-    Requests { reloads, operations, drills }
+    Requests { reloads, operations, drills, alert_tests: mpsc::channel(1).0 }
 }
 
 #[tokio::test]
@@ -85,6 +85,7 @@ async fn a_question_is_answered_in_one_line() {
         | Answer::Reload(_)
         | Answer::DrillPlan(_)
         | Answer::Drill(_)
+        | Answer::AlertTest(_)
         | Answer::Done(_) => {
             panic!("{answer:?}")
         }

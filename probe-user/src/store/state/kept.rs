@@ -6,7 +6,7 @@ use crate::{
     act::alert::{Alert, Delivery, KeptAlert, Notification},
     clock::{self, Timestamp},
     emit::{Names, Origin, detail},
-    fact::{ClockChange, Incident, Memory, Observation, ServiceId},
+    fact::{AlertSilence, ClockChange, Incident, Memory, Observation, ServiceId},
     store::recording::portable,
 };
 
@@ -35,6 +35,14 @@ pub(super) struct SavedAlert {
     since_us: i64,
     resolved: bool,
     delivery: Delivery,
+    /// Earlier versions did not know it.
+    #[serde(default)]
+    posted: Option<String>,
+    #[serde(default)]
+    done: Option<String>,
+    /// As the receiver was told.
+    #[serde(default)]
+    silence: Option<AlertSilence>,
 }
 
 impl Clock {
@@ -92,7 +100,10 @@ impl Saved<Observation> {
 
 impl Saved<SavedAlert> {
     pub(super) fn alert(kept: KeptAlert, origin: &Origin) -> Self {
-        let Notification { alert: Alert { mut incident, names, resolved, .. }, since } = kept.notification;
+        let Notification { alert: Alert { mut incident, names, resolved, done, silence, .. }, since } =
+            kept.notification;
+        let done = done.map(|done| detail(&done));
+        let silence = silence.map(|silence| AlertSilence { reason: detail(&silence.reason), ..silence });
         lasting(&mut incident, origin);
         incident.summary = detail(&incident.summary);
         let mut used: Vec<String> = Vec::new();
@@ -105,20 +116,21 @@ impl Saved<SavedAlert> {
             });
             u32::try_from(at).ok().map(ServiceId)
         });
-        let kept =
-            SavedAlert { incident, since_us: since.as_microsecond(), resolved, delivery: kept.delivery };
+        let KeptAlert { delivery, posted, .. } = kept;
+        let since_us = since.as_microsecond();
+        let kept = SavedAlert { incident, since_us, resolved, delivery, posted, done, silence };
         Self { clock: Clock::now(origin), names: used, kept }
     }
 
     pub(super) fn place(self, number: u64, names: &Names, origin: &Origin) -> Option<KeptAlert> {
         let clock = self.clock.change(origin);
-        let SavedAlert { mut incident, since_us, resolved, delivery } = self.kept;
+        let SavedAlert { mut incident, since_us, resolved, delivery, posted, done, silence } = self.kept;
         let since = jiff::Timestamp::from_microsecond(since_us).ok()?;
         let used = &self.names;
         portable::map_incident(&mut incident, &mut |id| names.find(used.get(usize::try_from(id.0).ok()?)?))?;
         incident.translate(clock);
         // A summary ends with its run, as an incident like any other.
-        let alert = Alert { incident, names: names.clone(), resolved, summary: None };
-        Some(KeptAlert { number, notification: Notification { alert, since }, delivery })
+        let alert = Alert { done, silence, ..Alert::new(incident, names.clone(), resolved) };
+        Some(KeptAlert { number, notification: Notification { alert, since }, delivery, posted })
     }
 }

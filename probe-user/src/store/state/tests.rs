@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::{
     super::history::NotOne,
-    database::{Database, MIGRATIONS},
+    database::{Database, FILE, MIGRATIONS},
     error::DatabaseError,
     *,
 };
@@ -343,8 +343,10 @@ fn alert(number: u64, incident: u64, delivery: Delivery) -> KeptAlert {
     let Fact::Incident(_, sample) = samples::incident() else { panic!("the sample is an incident") };
     let incident = Incident { id: IncidentId::new(incident), ..sample };
     let since = incident.began();
-    let alert = Alert { incident, names: samples::names(), resolved: false, summary: None };
-    KeptAlert { number, notification: Notification { alert, since }, delivery }
+    let done = Some("restart 1, by systemd, was carried out".to_owned());
+    let alert = Alert { done, ..Alert::new(incident, samples::names(), false) };
+    let posted = (delivery == Delivery::Done).then(|| "C1 17.5".to_owned());
+    KeptAlert { number, notification: Notification { alert, since }, delivery, posted }
 }
 
 #[test]
@@ -352,7 +354,13 @@ fn alerts_and_memories_of_a_killed_daemon_are_those_of_the_next_with_services_by
     let folder = TempDir::new().unwrap();
     let (store, _) = open(folder.path());
     let one = alert(1, 3, Delivery::Done);
-    let kept = [(1, Delivery::Done), (2, Delivery::Waits), (3, Delivery::Waits), (4, Delivery::Summarised)];
+    let kept = [
+        (1, Delivery::Done),
+        (2, Delivery::Waits),
+        (3, Delivery::Waits),
+        (4, Delivery::Summarised),
+        (5, Delivery::Deferred),
+    ];
     let mut changes = kept.map(|(number, delivery)| Change::Put(Box::new(alert(number, 3, delivery))));
     if let Change::Put(kept) = &mut changes[0] {
         kept.notification.alert.incident.summary = "bash --password hunter2 killed it".to_owned();
@@ -381,8 +389,10 @@ fn alerts_and_memories_of_a_killed_daemon_are_those_of_the_next_with_services_by
     let alerts = &alerts["json-ab"];
     assert_eq!(
         alerts.iter().map(|alert| (alert.number, alert.delivery)).collect::<Vec<_>>(),
-        [(1, Delivery::Done), (3, Delivery::Waits), (4, Delivery::Summarised)]
+        [(1, Delivery::Done), (3, Delivery::Waits), (4, Delivery::Summarised), (5, Delivery::Deferred)]
     );
+    assert_eq!((alerts[0].posted.as_deref(), alerts[1].posted.as_deref()), (Some("C1 17.5"), None));
+    assert_eq!(alerts[0].notification.alert.done.as_deref(), Some("restart 1, by systemd, was carried out"));
     let found = &alerts[0].notification.alert;
     assert_eq!(other_origin.incident_id(found.incident.id), origin().incident_id(incident.id));
     assert_eq!(found.names.service(found.incident.service), named.service(incident.service));
@@ -392,6 +402,24 @@ fn alerts_and_memories_of_a_killed_daemon_are_those_of_the_next_with_services_by
     let [(service, memory)] = &memories[..] else { panic!("{memories:?}") };
     assert_eq!(names.service(*service), named.service(incident.service));
     assert_eq!(memory.spent, [incident.since], "the same boot has the same clock");
+}
+
+#[test]
+fn an_alert_of_an_earlier_version_is_read_without_the_receivers_name_for_it() {
+    let folder = TempDir::new().unwrap();
+    let (store, _) = open(folder.path());
+    store.keep("json-ab", vec![Change::Put(Box::new(alert(1, 3, Delivery::Done)))]);
+    store.shutdown(LONG);
+    let file = Connection::open(folder.path().join(FILE)).unwrap();
+    let text: String = file.query_row("SELECT alert FROM outbox", [], |row| row.get(0)).unwrap();
+    let mut saved: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let kept = saved["kept"].as_object_mut().unwrap();
+    assert!(kept.remove("posted").is_some() && kept.remove("done").is_some(), "{kept:?}");
+    file.execute("UPDATE outbox SET alert = ?1", [saved.to_string()]).unwrap();
+    drop(file);
+    let (_store, mut remembered) = open(folder.path());
+    let alerts = remembered.take_alerts(&samples::names(), &origin());
+    assert_eq!((alerts["json-ab"].len(), &alerts["json-ab"][0].posted), (1, &None));
 }
 
 #[test]

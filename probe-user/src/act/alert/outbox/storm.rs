@@ -110,7 +110,12 @@ impl Storm {
         self.since = Some(self.since.map_or(since, |earlier| earlier.min(since)));
         let notification = Notification { since: alert.incident.began(), alert: alert.clone() };
         self.open.insert(alert.incident.id, (number, alert));
-        Change::Put(Box::new(KeptAlert { number, notification, delivery: Delivery::Summarised }))
+        Change::Put(Box::new(KeptAlert {
+            number,
+            notification,
+            delivery: Delivery::Summarised,
+            posted: None,
+        }))
     }
 
     /// The alerts about open incidents that a summary counts.
@@ -194,7 +199,7 @@ impl Storm {
             host: None,
             earlier: Earlier::default(),
         };
-        Some(Alert { incident, names: latest.names.clone(), resolved: false, summary: Some(summary) })
+        Some(Alert { summary: Some(summary), ..Alert::new(incident, latest.names.clone(), false) })
     }
 }
 

@@ -1,13 +1,15 @@
+mod routes;
+
 use std::time::Duration;
 
 use super::*;
 use crate::{
     act::alert::tests::{alert, critical, resolved},
-    fact::Verdict,
+    fact::{Severity, Verdict},
 };
 
 fn outbox(capacity: usize) -> Outbox {
-    Outbox::new(Severity::Warning, capacity)
+    Outbox::new(AlertRoute::default(), false, capacity)
 }
 
 /// Delivers the next message; its incident, and whether it is resolved.
@@ -15,7 +17,7 @@ fn deliver(outbox: &mut Outbox) -> Option<(u64, bool)> {
     match outbox.next(Instant::now()) {
         Next::Deliver(message) => {
             let delivered = (message.incident().number, message.notification.alert.resolved);
-            outbox.delivered(*message);
+            outbox.delivered(*message, None);
             Some(delivered)
         }
         Next::Wait(_) | Next::Empty => None,

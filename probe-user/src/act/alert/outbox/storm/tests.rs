@@ -6,12 +6,13 @@ use crate::{
         outbox::{CAPACITY, Next, Outbox},
         tests::{alert, critical, resolved},
     },
+    config::AlertRoute,
     emit::{Name, Names},
     fact::Severity,
 };
 
 fn outbox() -> Outbox {
-    Outbox::new(Severity::Warning, CAPACITY)
+    Outbox::new(AlertRoute::default(), false, CAPACITY)
 }
 
 /// The opening of incident `number`, of a service of its own.
@@ -28,7 +29,7 @@ fn deliver(outbox: &mut Outbox) -> Vec<Alert> {
     let mut delivered = Vec::new();
     while let Next::Deliver(message) = outbox.next(Instant::now()) {
         delivered.push(message.notification.alert.clone());
-        outbox.delivered(*message);
+        outbox.delivered(*message, None);
     }
     delivered
 }
