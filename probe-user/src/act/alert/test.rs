@@ -78,6 +78,7 @@ fn opening(by: &str) -> Alert {
         timing: Timing::default(),
         attempts: 0,
         snapshot: None,
+        context: Default::default(),
         drill: None,
         host: None,
         earlier: Earlier::default(),
