@@ -15,6 +15,7 @@ mod grpc;
 pub mod heartbeat;
 pub mod http;
 mod icmp;
+mod mismatch;
 pub mod mysql;
 pub mod postgres;
 mod progress;
@@ -32,10 +33,14 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 pub(crate) use self::schedule::next_tick;
-pub use self::schedule::{ProbeHandle, Prober, Silence};
 use self::{
     heartbeat::Heartbeats,
+    mismatch::{Finding, Suspect},
     progress::{Connection, Waiting},
+};
+pub use self::{
+    icmp::{IcmpWay, icmp_way},
+    schedule::{ProbeHandle, Prober, Silence},
 };
 use crate::{
     config::Probe,
@@ -56,6 +61,7 @@ pub struct Clients {
     programs: Arc<exec::Programs>,
     heartbeats: Heartbeats,
     tls: tls::Tls,
+    mismatch: Finding,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +77,13 @@ impl Clients {
     /// Clients whose programs run in cgroups of the daemon with this key.
     pub fn with(cgroups: Option<(Cgroups, ProcessKey)>, heartbeats: Heartbeats) -> Result<Self, ClientError> {
         let programs = Arc::new(exec::Programs::new(cgroups));
-        Ok(Self { http: http::Clients::new()?, programs, heartbeats, tls: tls::Tls::default() })
+        Ok(Self {
+            http: http::Clients::new()?,
+            programs,
+            heartbeats,
+            tls: tls::Tls::default(),
+            mismatch: Finding::default(),
+        })
     }
 
     /// Those of one probe. They are set up already, so that setup does not count as response time of its first run.
@@ -79,7 +91,7 @@ impl Clients {
         if probe.trusts_the_hosts_store() {
             self.tls.prepare();
         }
-        Self { tls: self.tls.of_another_probe(), ..self.clone() }
+        Self { tls: self.tls.of_another_probe(), mismatch: Finding::default(), ..self.clone() }
     }
 }
 
@@ -171,6 +183,15 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
         if let Ok(Some(failure)) = silence.await {
             outcome = ProbeOutcome::Failed(failure.kind, failure.text);
         }
+    }
+    if let ProbeOutcome::Failed(kind, _) = outcome
+        && let Some(suspect) = Suspect::of(probe, kind, waiting.now().what)
+        && let Some(failure) = clients.mismatch.judge(&suspect).await
+    {
+        outcome = ProbeOutcome::Failed(failure.kind, failure.text);
+    }
+    if outcome == ProbeOutcome::Ok {
+        clients.mismatch.forget();
     }
     match &mut outcome {
         ProbeOutcome::Failed(ProbeFailure::TooManyConnections, text) => {

@@ -10,6 +10,10 @@ use tokio::time::Instant;
 /// The next address of a name is tried after this long (RFC 8305, "Connection Attempt Delay").
 pub(super) const STAGGER: Duration = Duration::from_millis(250);
 
+/// A run is late this long before its timeout, or a [`PART`] of its timeout if that is shorter.
+const LATE: Duration = Duration::from_millis(250);
+const PART: u32 = 4;
+
 /// A run has time for this many addresses, the last of which has as long as each before it.
 const ADDRESSES: u32 = 4;
 
@@ -17,11 +21,13 @@ const ADDRESSES: u32 = 4;
 pub(crate) struct Waiting {
     now: Mutex<Now>,
     stagger: Duration,
+    /// None of what is no run of a probe.
+    late_at: Option<Instant>,
 }
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { now: Mutex::default(), stagger: STAGGER }
+        Self { now: Mutex::default(), stagger: STAGGER, late_at: None }
     }
 }
 
@@ -59,7 +65,16 @@ pub(crate) enum Connection {
 impl Waiting {
     /// What a run with this timeout waits for.
     pub(super) fn of_run(timeout: Duration) -> Self {
-        Self { stagger: STAGGER.min(timeout / ADDRESSES), ..Self::default() }
+        let late_at = Some(Instant::now() + timeout - LATE.min(timeout / PART));
+        Self { stagger: STAGGER.min(timeout / ADDRESSES), late_at, ..Self::default() }
+    }
+
+    /// Returns once the run is about to time out.
+    pub(super) async fn until_late(&self) {
+        match self.late_at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// How long an address has for itself before the next one is tried beside it.
