@@ -11,6 +11,7 @@ pub mod deaths;
 pub mod demo;
 pub mod descriptors;
 pub mod ecs;
+pub mod fake_time_service;
 pub mod fault;
 pub mod hanging_mount;
 pub mod hostile_server;
