@@ -193,8 +193,9 @@ mod tests {
         let (plain, over_tls) = ("redis://h", "rediss://h");
         assert!(suspects(over_tls, ProbeKind::Redis, Reset, tls::HANDSHAKE));
         assert!(!suspects(over_tls, ProbeKind::Redis, Reset, "the reply to PING"));
+        assert!(suspects(over_tls, ProbeKind::Redis, Timeout, tls::HANDSHAKE));
         assert!(
-            !suspects(over_tls, ProbeKind::Redis, Timeout, tls::HANDSHAKE),
+            !suspects("https://h/", ProbeKind::Http, Timeout, tls::HANDSHAKE),
             "the session has asked already"
         );
         for failure in [Protocol, Reset] {
