@@ -11,6 +11,9 @@ mod dns;
 mod exchange;
 mod exec;
 mod failure;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod grpc;
 pub mod heartbeat;
 pub mod http;
