@@ -118,6 +118,15 @@ fn a_good_configuration_is_accepted() {
 }
 
 #[test]
+fn the_commented_example_is_accepted() {
+    let copy = ProgramCopy::new();
+    let file = copy.file("example.toml", include_bytes!("../docs/examples/hostprobe.toml"));
+    let output = run(copy.command("check", &file).env("PASSWORD", "correct-horse"));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{}: valid, 10 services\n", file.display()));
+}
+
+#[test]
 fn a_misspelled_command_gets_the_nearest_one() {
     let output = run(&mut ProgramCopy::new().program("staus"));
     let said = String::from_utf8_lossy(&output.stderr);

@@ -1,12 +1,15 @@
 //! `hostprobe doctor`: what it says on this host, without hooks, and without rights.
 
 use std::{
+    fs,
     os::unix::process::CommandExt,
+    path::Path,
     process::{Command, Output},
 };
 
 use hostprobe::sensor::ebpf::Hook;
 use hostprobe_tests::{
+    network,
     parts::{built, require_root},
     program::{NOBODY, ProgramCopy},
 };
@@ -54,7 +57,7 @@ fn on_a_host_that_has_everything_the_coverage_is_full() {
     for hook in Hook::ALL {
         assert_eq!(check(&report, "hooks", hook.tracepoint())["state"], "full");
     }
-    for name in ["rights", "kernel types", "self-test", "place", "cgroups", "PSI"] {
+    for name in ["rights", "kernel types", "self-test", "place", "cgroups", "PSI", "host checks"] {
         assert_eq!(check(&report, "host_checks", name)["state"], "full", "{name}");
     }
     assert!(check(&report, "host_checks", "systemd").is_object());
@@ -95,6 +98,40 @@ fn without_rights_the_report_names_the_missing_ones() {
     let (output, said) = run(copy.program("doctor").uid(NOBODY).gid(NOBODY));
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(said.contains("CAP_BPF and CAP_PERFMON missing"), "{said}");
+    assert!(said.contains("the kernel's log cannot be read"), "{said}");
     assert!(said.contains("to do: run it as root"), "{said}");
     assert!(said.contains(&none()), "{said}");
+}
+
+#[test]
+fn what_icmp_probes_need_is_checked_where_there_is_one() {
+    if !require_root() {
+        return;
+    }
+    network::in_its_own(|| {
+        let range = |text: &str| {
+            fs::write("/proc/sys/net/ipv4/ping_group_range", text).expect("it is the namespace's own")
+        };
+        let copy = ProgramCopy::new();
+        let probe = |probe: &str| format!("[[service]]\nname = \"far\"\n[[service.probe]]\n{probe}\n");
+        let with = copy.file("icmp.toml", probe("icmp = \"192.0.2.1\"").as_bytes());
+        let without = copy.file("tcp.toml", probe("tcp = \"192.0.2.1:1\"").as_bytes());
+        let icmp = |user: u32, file: &Path| {
+            let mut command = copy.program("doctor");
+            let (_, said) = run(command.args(["--json", "--config"]).arg(file).uid(user).gid(user));
+            let report: Value = serde_json::from_str(&said).expect("JSON");
+            let checks = report["host_checks"].as_array().expect("a list");
+            let check = checks.iter().find(|check| check["name"] == "icmp")?;
+            Some(format!("{}: {}; {}", check["state"], check["detail"], check["remedy"]))
+        };
+        range("1 0");
+        assert_eq!(icmp(0, &without), None);
+        let raw = icmp(0, &with).expect("a check");
+        assert!(raw.contains("full") && raw.contains("raw sockets"), "{raw}");
+        let none = icmp(NOBODY, &with).expect("a check");
+        assert!(none.contains("degraded") && none.contains("ping_group_range"), "{none}");
+        range("0 2147483647");
+        let ping = icmp(NOBODY, &with).expect("a check");
+        assert!(ping.contains("full") && ping.contains("ping sockets"), "{ping}");
+    });
 }

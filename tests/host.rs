@@ -12,7 +12,7 @@ use hostprobe_tests::{
     daemon::{Daemon, Mark, event_action, field},
     http::{self, free_port},
     incident_events::{is, text, wait_until_healthy},
-    loop_disk::{LoopDisk, run},
+    loop_disk::{FailingDisk, LoopDisk, run},
     network,
     parts::{PostgresFolder, require, require_root},
     process::until,
@@ -106,8 +106,14 @@ fn a_full_disk_is_the_cause_of_postgresqls_panic_and_its_restart_waits_for_room(
 
 #[test]
 fn used_up_inodes_and_a_read_only_remount_are_incidents_until_they_are_over() {
-    let Some(disk) = LoopDisk::new(16, &["-N", "64"]) else { return };
-    let daemon = Daemon::start(&config_of(&disk), &[]);
+    for arguments in [&[][..], &["--without-hook", "all"]] {
+        let Some(disk) = LoopDisk::new(16, &["-N", "64"]) else { return };
+        uses_up_inodes_and_is_read_only(&disk, arguments);
+    }
+}
+
+fn uses_up_inodes_and_is_read_only(disk: &LoopDisk, arguments: &[&str]) {
+    let daemon = Daemon::start(&config_of(disk), arguments);
     daemon.ready();
     // A file system is known to be writable once it was seen so.
     disk.use_up_inodes();
@@ -120,16 +126,14 @@ fn used_up_inodes_and_a_read_only_remount_are_incidents_until_they_are_over() {
     disk.remount("rw");
     wait_for(&daemon, mark, "incident.resolve", "host_read_only", disk.path());
     // A reload that turns the check off ends what is open.
-    let config = config_of(&disk).replace("{} }", "{ inodes_percent = false } }");
+    let config = config_of(disk).replace("{} }", "{ inodes_percent = false } }");
     daemon.reload(&config);
     wait_for(&daemon, mark, "incident.resolve", "host_inodes", disk.path());
 }
 
 #[test]
 fn a_disk_that_cannot_write_is_an_incident_and_a_line_that_a_program_wrote_is_none() {
-    if !require_root() || !require("mount", "/usr/sbin/losetup") {
-        return;
-    }
+    let Some(disk) = FailingDisk::new() else { return };
     let daemon = Daemon::start("[http]\nlisten = \"\"\n[host]\nfilesystems = false\n", &[]);
     daemon.ready();
     let mut log = File::options().write(true).open("/dev/kmsg").expect("the kernel's log");
@@ -138,21 +142,8 @@ fn a_disk_that_cannot_write_is_an_incident_and_a_line_that_a_program_wrote_is_no
     {
         log.write_all(line.as_bytes()).expect("a line is written");
     }
-    // A loop device whose file is on a full file system in memory: the kernel's writes fail.
-    let folder = TempDir::new().expect("a temporary folder");
-    let (point, image) = (folder.path().to_owned(), folder.path().join("image"));
-    run(Command::new("/usr/bin/mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(&point));
-    File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("an image");
-    let device = run(Command::new("/usr/sbin/losetup").args(["-f", "--show"]).arg(&image));
-    let device = device.trim();
-    let written = File::options().write(true).open(device).and_then(|mut disk| {
-        disk.write_all(&vec![1; 16 << 20])?;
-        disk.sync_all()
-    });
-    run(Command::new("/usr/sbin/losetup").args(["-d", device]));
-    run(Command::new("/usr/bin/umount").arg("-l").arg(&point));
-    assert!(written.is_err(), "the disk takes more than its file has room for");
-    let name = device.trim_start_matches("/dev/");
+    disk.fail();
+    let name = disk.name();
     let open = wait_for(&daemon, Mark::default(), "incident.open", "host_block_errors", Path::new(name));
     let state = daemon.wait_for(|event| is(event, "host.state", "host"), LONG);
     assert_eq!(text(&state, "event.provider"), "kmsg", "{state:#}");

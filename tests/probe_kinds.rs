@@ -187,10 +187,13 @@ fn a_grpc_server_is_asked_over_tls() {
         service("trusted", &probe(port, &trusted)),
         service("stranger", &probe(port, "tls = { server_name = \"localhost\" }")),
         service("plain", &probe(plain_port, &trusted)),
+        service("open", &format!("grpc = \"grpc://127.0.0.1:{port}\"")),
     ]);
     wait_until_healthy(&daemon, "trusted");
-    for wrong in ["stranger", "plain"] {
-        fails(&daemon, Mark::default(), wrong, "tls");
+    fails(&daemon, Mark::default(), "stranger", "tls");
+    for (wrong, words) in [("plain", "speaks plain text, not TLS"), ("open", "speaks TLS, not plain text")] {
+        let why = fails(&daemon, Mark::default(), wrong, "tls");
+        assert!(why.contains(words), "{why}");
     }
     daemon.stop();
 }

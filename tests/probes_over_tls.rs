@@ -133,7 +133,7 @@ fn redis_over_tls_and_over_its_socket() {
         Case {
             state: "it speaks no TLS, and waits for the end of a line",
             probe: at(plain, pki.tls("")),
-            reported: Reported::Held("timeout", "still waiting for the TLS handshake"),
+            reported: Reported::Held("tls", "speaks plain text, not TLS"),
         },
         Case {
             state: "a file of `tls` is missing",

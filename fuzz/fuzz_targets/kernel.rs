@@ -11,7 +11,7 @@ use hostprobe::{
             decode::decode,
             fields,
         },
-        fallback::fuzz::{connector_event, oom_kills},
+        fallback::fuzz::{connector_event, host_report, oom_kills},
     },
 };
 use hostprobe_fuzz::split;
@@ -31,6 +31,14 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         }
         b'c' => drop(connector_event(bytes)),
         b's' => drop(host::fuzz::sockets(bytes)),
+        b'h' => {
+            let line = String::from_utf8_lossy(bytes);
+            if let Some((_, target, words)) = host_report(&line) {
+                // The words are a part of the line, and the target is one that the line has.
+                assert!(target.len() <= 64 && line.contains(&target), "{target:?} of {line:?}");
+                assert!(words.strip_prefix("the kernel reports: ").is_some_and(|words| line.starts_with(words)));
+            }
+        }
         b'k' => drop(oom_kills(split(bytes, b"\0"), cgroups())),
         b't' => {
             let reduced = reduce::reduce(bytes, &fields::names());

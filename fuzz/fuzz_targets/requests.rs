@@ -2,6 +2,7 @@
 #![no_main]
 
 use std::{
+    collections::BTreeMap,
     future,
     net::SocketAddr,
     path::PathBuf,
@@ -9,8 +10,10 @@ use std::{
 };
 
 use hostprobe::{
+    config,
     emit::{Name, Names, Origin, for_each_event},
     fact::{Reload, ServiceState},
+    probe::heartbeat::Heartbeats,
     serve::{self, Metrics, Past, ServiceView, Shown, View, control},
     store::history::History,
 };
@@ -56,7 +59,7 @@ impl Daemon {
             view: shown,
             metrics: Arc::new(Metrics::new(Names::new([Name { service: "api".to_owned(), unit: None }]))),
             history: Arc::new(Mutex::new(history())),
-            heartbeats: Default::default(),
+            heartbeats: heartbeats(),
             past: Past::default(),
         };
         let page = runtime.block_on(async {
@@ -128,6 +131,20 @@ fn requests() -> control::Requests {
         }
     });
     control::Requests { reloads, operations, drills }
+}
+
+/// Jobs that may report in, one of them with a token.
+fn heartbeats() -> Heartbeats {
+    let token = format!("/dev/shm/hostprobe-fuzz-{}.token", std::process::id());
+    std::fs::write(&token, "correct-horse-battery").expect("a file in memory");
+    let job = |name: &str, more: &str| {
+        format!("[[service]]\nname = {name:?}\n[[service.probe]]\nheartbeat = {name:?}\nevery = \"1h\"\n{more}\n")
+    };
+    let text = [job("nightly", ""), job("closed", &format!("token_file = {token:?}"))].concat();
+    let services = config::fuzz::check(&text, "").expect("a configuration").services;
+    let heartbeats = Heartbeats::new(None);
+    heartbeats.configure(&services, &BTreeMap::new());
+    heartbeats
 }
 
 fn origin() -> Origin {

@@ -10,7 +10,9 @@ use serde::Serialize;
 pub use self::check::{Check, State};
 use crate::{
     clock::Timestamp,
+    config::Config,
     emit::Origin,
+    fact::ProbeKind,
     host::{ProcReader, ReadError},
     sensor::{
         Sensors,
@@ -52,17 +54,17 @@ impl Report {
     }
 }
 
-/// Checks everything, `without` some hooks. Needs a Tokio runtime with I/O and time enabled.
+/// Checks everything, `without` some hooks, and what the probes of a configuration need, if there is one. Needs a Tokio runtime with I/O and time enabled.
 ///
 /// Fails where nothing can run: `/proc` cannot be read, or there are no descriptors left.
-pub async fn examine(without: Vec<Hook>) -> Result<Report, ReadError> {
+pub async fn examine(without: Vec<Hook>, config: Option<&Config>) -> Result<Report, ReadError> {
     let reader = ProcReader::new("/")?;
     reader.scan()?;
     let options = Options { without, ..Options::default() };
     let mut sensors = Sensors::open(&options, &reader, Timestamp::now())
         .map_err(|source| ReadError { path: "/proc/self/fd".into(), source })?;
     let hooks: Vec<Check> = sensors.coverage().iter().map(checks::hook).collect();
-    let host_checks = vec![
+    let mut host_checks = vec![
         checks::rights(),
         checks::types(),
         checks::self_test(&mut sensors, &reader).await,
@@ -70,7 +72,13 @@ pub async fn examine(without: Vec<Hook>) -> Result<Report, ReadError> {
         checks::cgroups(&reader),
         checks::systemd().await,
         checks::pressure(&reader),
+        checks::host_checks(),
     ];
+    let mut probes =
+        config.into_iter().flat_map(|config| &config.services).flat_map(|service| &service.probes);
+    if probes.any(|probe| probe.kind == ProbeKind::Icmp) {
+        host_checks.push(checks::icmp());
+    }
     let degraded = hooks.iter().chain(&host_checks).any(|check| check.state == State::Degraded);
     let uname = rustix::system::uname();
     Ok(Report {

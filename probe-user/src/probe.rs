@@ -11,10 +11,14 @@ mod dns;
 mod exchange;
 mod exec;
 mod failure;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod grpc;
 pub mod heartbeat;
 pub mod http;
 mod icmp;
+mod mismatch;
 pub mod mysql;
 pub mod postgres;
 mod progress;
@@ -31,12 +35,15 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-pub use self::icmp::may_ping;
 pub(crate) use self::schedule::next_tick;
-pub use self::schedule::{ProbeHandle, Prober, Silence};
 use self::{
     heartbeat::Heartbeats,
+    mismatch::{Finding, Suspect},
     progress::{Connection, Waiting},
+};
+pub use self::{
+    icmp::{IcmpWay, icmp_way},
+    schedule::{ProbeHandle, Prober, Silence},
 };
 use crate::{
     bounded_thread::OneAtATime,
@@ -59,6 +66,7 @@ pub struct Clients {
     heartbeats: Heartbeats,
     tls: tls::Tls,
     files: OneAtATime,
+    mismatch: Finding,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +88,7 @@ impl Clients {
             heartbeats,
             tls: tls::Tls::default(),
             files: OneAtATime::default(),
+            mismatch: Finding::default(),
         })
     }
 
@@ -88,7 +97,12 @@ impl Clients {
         if probe.trusts_the_hosts_store() {
             self.tls.prepare();
         }
-        Self { tls: self.tls.of_another_probe(), files: OneAtATime::default(), ..self.clone() }
+        Self {
+            tls: self.tls.of_another_probe(),
+            files: OneAtATime::default(),
+            mismatch: Finding::default(),
+            ..self.clone()
+        }
     }
 }
 
@@ -177,6 +191,15 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
         if let Some(failure) = silence.await {
             outcome = ProbeOutcome::Failed(failure.kind, failure.text);
         }
+    }
+    if let ProbeOutcome::Failed(kind, _) = outcome
+        && let Some(suspect) = Suspect::of(probe, kind, waiting.now().what)
+        && let Some(failure) = clients.mismatch.judge(&suspect).await
+    {
+        outcome = ProbeOutcome::Failed(failure.kind, failure.text);
+    }
+    if outcome == ProbeOutcome::Ok {
+        clients.mismatch.forget();
     }
     match &mut outcome {
         ProbeOutcome::Failed(ProbeFailure::TooManyConnections, text) => {

@@ -51,6 +51,10 @@ impl Installed {
             fs::create_dir_all(to.parent().context("a file has a folder")?)?;
             fs::copy(shipped(from), &to).with_context(|| format!("writing {}", to.display()))
         };
+        // The lab is a copy of this host, on which another hostprobe may have left its state.
+        for left in ["/var/lib/hostprobe", "/var/log/hostprobe"] {
+            let _ = fs::remove_dir_all(systemd.path(left));
+        }
         systemd.install(&built("hostprobe"))?;
         put("hostprobe.sysusers", "/etc/sysusers.d/hostprobe.conf")?;
         put("hostprobe.rules", POLKIT_RULE)?;

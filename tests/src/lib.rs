@@ -12,6 +12,7 @@ pub mod demo;
 pub mod descriptors;
 pub mod ecs;
 pub mod fake_service;
+pub mod fake_time_service;
 pub mod fault;
 pub mod hanging_mount;
 pub mod hostile_server;

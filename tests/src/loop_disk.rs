@@ -108,6 +108,57 @@ impl Drop for LoopDisk {
     }
 }
 
+/// A loop device whose file is on a file system in memory that is too small for it: the kernel's writes fail.
+#[derive(Debug)]
+pub struct FailingDisk {
+    folder: TempDir,
+    device: String,
+}
+
+impl FailingDisk {
+    /// None if the test has to be skipped.
+    ///
+    /// # Panics
+    /// If it cannot be made although its parts are there.
+    pub fn new() -> Option<Self> {
+        if !require_root() || !require("mount", "/usr/sbin/losetup") {
+            return None;
+        }
+        let folder = TempDir::new().expect("a temporary folder");
+        let image = folder.path().join("image");
+        run(Command::new("/usr/bin/mount")
+            .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+            .arg(folder.path()));
+        File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("an image");
+        let device = run(Command::new("/usr/sbin/losetup").args(["-f", "--show"]).arg(&image));
+        Some(Self { folder, device: device.trim().to_owned() })
+    }
+
+    /// Its name, as the kernel's log has it.
+    pub fn name(&self) -> &str {
+        self.device.trim_start_matches("/dev/")
+    }
+
+    /// Writes more to it than it can hold.
+    ///
+    /// # Panics
+    /// If that succeeds.
+    pub fn fail(&self) {
+        let written = File::options().write(true).open(&self.device).and_then(|mut disk| {
+            disk.write_all(&vec![1; 16 << 20])?;
+            disk.sync_all()
+        });
+        assert!(written.is_err(), "the disk takes more than its file has room for");
+    }
+}
+
+impl Drop for FailingDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("/usr/sbin/losetup").args(["-d", &self.device]).output();
+        let _ = Command::new("/usr/bin/umount").arg("-l").arg(self.folder.path()).output();
+    }
+}
+
 /// Runs a program to its end.
 ///
 /// # Panics

@@ -10,6 +10,7 @@ mod hostile;
 mod judge;
 mod network;
 mod paused;
+mod probes;
 pub mod receiver;
 mod refused;
 mod row;
@@ -29,7 +30,7 @@ pub use table::{Report, SideBySide, heading, line};
 
 /// All rows, in the order of their numbers.
 pub fn rows() -> Vec<Row> {
-    let groups: [&[Row]; 13] = [
+    let groups: [&[Row]; 14] = [
         deaths::ROWS,
         hangs::ROWS,
         dependencies::ROWS,
@@ -43,6 +44,7 @@ pub fn rows() -> Vec<Row> {
         paused::ROWS,
         successors::ROWS,
         hostile::ROWS,
+        probes::ROWS,
     ];
     let mut rows: Vec<Row> = groups.concat();
     rows.sort_by_key(Row::order);

@@ -1,13 +1,19 @@
 //! `hostprobe doctor`.
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args as ClapArgs;
-use hostprobe::doctor::{State, examine};
+use hostprobe::{
+    config::{Config, ConfigErrors},
+    doctor::{State, examine},
+};
 
 use super::{
-    argument::{Hooks, hooks},
-    output::{Page, complain, print, print_json},
+    argument::{DEFAULT_CONFIG, Hooks, hooks},
+    output::{BAD_CONFIG, Page, complain, complain_all, print, print_json},
 };
 
 /// Exit status: the daemon can run, with reduced coverage.
@@ -20,6 +26,9 @@ pub struct Args {
     /// Answer in JSON
     #[arg(long)]
     json: bool,
+    /// The configuration file, for what its probes need [default: /etc/hostprobe/hostprobe.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Run without a hook, named by its tracepoint, as on a kernel that lacks it; "all" for every one. May be repeated
     #[arg(long, value_name = "HOOK", value_parser = hooks)]
     without_hook: Vec<Hooks>,
@@ -34,7 +43,14 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(CANNOT);
         }
     };
-    let report = match runtime.block_on(examine(args.without_hook.concat())) {
+    let config = match load(args.config.as_deref()) {
+        Ok(config) => config,
+        Err(errors) => {
+            complain_all(&errors);
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
+    let report = match runtime.block_on(examine(args.without_hook.concat(), config.as_ref())) {
         Ok(report) => report,
         Err(error) => {
             complain(format_args!("hostprobe: cannot run: {error}"));
@@ -49,5 +65,13 @@ pub fn run(args: Args) -> ExitCode {
     match report.coverage {
         State::Full | State::Absent => printed,
         State::Degraded => ExitCode::from(DEGRADED),
+    }
+}
+
+/// The configuration. The host is examined all the same where the default one is missing or is refused.
+fn load(file: Option<&Path>) -> Result<Option<Config>, ConfigErrors> {
+    match file {
+        Some(file) => Config::load(file).map(Some),
+        None => Ok(Config::load(Path::new(DEFAULT_CONFIG)).ok()),
     }
 }

@@ -47,6 +47,17 @@ impl RedisAddress {
         Self::of(info, is_tls, None)
     }
 
+    /// The server, for people: host and port, or its socket.
+    pub fn peer(&self) -> String {
+        let Self { host, port, socket, .. } = self;
+        match socket {
+            Some(name) => name.clone(),
+            // An IPv6 address has colons of its own.
+            None if host.contains(':') => format!("[{host}]:{port}"),
+            None => format!("{host}:{port}"),
+        }
+    }
+
     fn of(info: ConnectionInfo, is_tls: bool, name: Option<String>) -> Result<Self, WrongRedisAddress> {
         let (host, port, path) = match info.addr() {
             ConnectionAddr::Tcp(host, port) => (host.clone(), *port, None),

@@ -13,7 +13,7 @@ use crate::{
         CommandKind, Fact, Observation, OperatorCommand, OperatorReport, Order, Orders, Reload,
         ReloadChanges, ServiceId,
     },
-    probe::may_ping,
+    probe::icmp_way,
     process::{deadline, privileges::Plan},
     sensor::ebpf::CgroupId,
     serve::control::{Refusal, RefusalKind, ReloadRequest},
@@ -76,7 +76,7 @@ impl Daemon {
     fn apply(&mut self, next: NextConfig) -> Reload {
         let NextConfig { mut config, output } = next;
         let (plan, running_plan) = (Plan::of(&config), Plan::of(&self.config));
-        if plan.pings && !running_plan.pings && !may_ping() {
+        if plan.pings && !running_plan.pings && icmp_way().is_err() {
             return Reload::Refused(
                 "there was no `icmp` probe when hostprobe started, so it gave up CAP_NET_RAW, and the sysctl \
                  net.ipv4.ping_group_range does not let its group; restart hostprobe to use one"

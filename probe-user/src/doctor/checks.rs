@@ -7,10 +7,13 @@ use crate::{
     act::systemd::Systemd,
     fact::HookCoverage,
     host::{ProcReader, cgroup::Hierarchy, place},
+    inspect::host::clock_can_be_read,
+    probe::{IcmpWay, icmp_way},
     process::{privileges, self_test},
     sensor::{
         Sensors,
         ebpf::{Hook, fields, rights},
+        fallback,
     },
 };
 
@@ -113,4 +116,37 @@ pub(super) fn pressure(reader: &ProcReader) -> Check {
     }
     let detail = "/proc/pressure is missing: only the daemon's own delays show an overloaded host";
     Check::degraded("PSI", detail, "boot with psi=1, on a kernel with CONFIG_PSI=y")
+}
+
+/// What takes more than `/proc` and `/sys`.
+pub(super) fn host_checks() -> Check {
+    const LOST: [&str; 2] = [
+        "the clock's offset, its steps and a lost time service",
+        "hung tasks and errors of disks, file systems and memory",
+    ];
+    let read = [
+        (clock_can_be_read(), "the state of the clock", LOST[0]),
+        (fallback::log_can_be_read(), "the kernel's log", LOST[1]),
+    ];
+    let lacks = |(read, what, lost): (std::io::Result<()>, &str, &str)| {
+        read.err().map(|error| format!("{what} cannot be read: {error}; {lost} are not reported"))
+    };
+    let lacking: Vec<String> = read.into_iter().filter_map(lacks).collect();
+    if lacking.is_empty() {
+        return Check::full("host checks", "the clock and the kernel's log can be read");
+    }
+    let remedy = "run it as root, or grant it CAP_SYSLOG and adjtimex(2); in the sandbox of the unit, install host-checks.conf";
+    Check::degraded("host checks", lacking.join("; "), remedy)
+}
+
+/// The way of `icmp` probes to the network.
+pub(super) fn icmp() -> Check {
+    match icmp_way() {
+        Ok(IcmpWay::Ping) => Check::full("icmp", "echo requests by ping sockets (net.ipv4.ping_group_range)"),
+        Ok(IcmpWay::Raw) => Check::full("icmp", "echo requests by raw sockets (CAP_NET_RAW)"),
+        Err(error) => {
+            let remedy = "set the sysctl net.ipv4.ping_group_range to a range with hostprobe's group, or grant it CAP_NET_RAW";
+            Check::degraded("icmp", format!("icmp probes cannot send echo requests: {error}"), remedy)
+        }
+    }
 }

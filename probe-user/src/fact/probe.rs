@@ -84,7 +84,7 @@ probe_failures! {
     Unreachable = "unreachable",
     /// The name does not resolve.
     Dns = "dns",
-    /// The TLS handshake failed.
+    /// The TLS handshake failed, or one side speaks TLS and the other plain text.
     Tls = "tls",
     /// An HTTP status that was not expected, by which the server reports a failure of its own.
     Status = "status",

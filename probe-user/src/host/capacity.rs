@@ -11,12 +11,14 @@ use crate::fact::Share;
 const SMALL: u64 = 64 * 1024;
 
 impl ProcReader {
-    /// Processes and threads of the host. In a container these are still those of the host.
+    /// Processes and threads of the host. In a container these are still those of the host, and `pid_max` is not: since Linux
+    /// 6.14 a pid namespace has one of its own (`kernel/pid.c`).
     pub fn tasks(&self) -> Option<Share> {
         let load = self.small("loadavg")?;
         let used = load.split(' ').nth(3)?.split_once('/')?.1.parse().ok()?;
         let limit = |name: &str| self.number(&format!("sys/kernel/{name}"));
-        let most = [limit("pid_max"), limit("threads-max")].into_iter().flatten().min()?;
+        let pids = limit("pid_max").filter(|_| self.is_in_initial_pid_namespace() != Some(false));
+        let most = [pids, limit("threads-max")].into_iter().flatten().min()?;
         Some(Share { used, most })
     }
 

@@ -88,7 +88,9 @@ impl ProcReader {
         }
         found.extend(self.user_ceiling(pid));
         let threads = self.host_threads();
-        for name in ["threads-max", "pid_max"] {
+        // A pid namespace may have a `pid_max` of its own, and the threads are the host's.
+        let is_hosts = self.is_in_initial_pid_namespace() != Some(false);
+        for name in ["threads-max", "pid_max"].into_iter().take(if is_hosts { 2 } else { 1 }) {
             let most = number_in(&self.proc().join("sys/kernel").join(name));
             if let (Some(used), Some(most)) = (threads, most) {
                 found.push(Ceiling { limit: format!("kernel.{name}"), used, most });

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-pub use self::clock::ClockReading;
+pub use self::clock::{ClockReading, can_be_read as clock_can_be_read};
 use self::{
     clock::ClockPast,
     file_systems::{Asked, Calls, FileSystemsPast},

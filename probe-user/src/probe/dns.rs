@@ -151,6 +151,17 @@ fn judge(answer: &Message, address: &DnsAddress, expected: &[String]) -> Result<
     fail(ProbeFailure::Answer, &format!("expected {}, got {got}", missing.join(", ")))
 }
 
+/// What follows from a datagram that may answer the question with the number 1 for a record of this type.
+#[cfg(fuzzing)]
+pub fn judged(record: &str, datagram: &[u8]) -> Option<Result<(), String>> {
+    let address = DnsAddress::parse(&format!("dns://192.0.2.1/host.test?type={record}"))?;
+    let mut question = question(&address);
+    question.metadata.id = 1;
+    let answer = answer_to(&question, datagram)?;
+    let judged = judge(&answer, &address, &["192.0.2.7".to_owned()]);
+    Some(judged.map(drop).map_err(|failure| failure.text))
+}
+
 /// The data of a record as text.
 fn shown(record: &Record) -> Option<String> {
     let mut text = String::new();

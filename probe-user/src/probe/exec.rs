@@ -6,6 +6,9 @@
 mod output;
 mod running;
 
+#[cfg(fuzzing)]
+pub use self::output::first_line;
+
 use std::{
     io,
     path::PathBuf,

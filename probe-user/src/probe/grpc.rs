@@ -167,6 +167,12 @@ fn status_in(frame: &[u8]) -> Option<u8> {
     }
 }
 
+/// The status in a frame, which is the first byte of a number.
+#[cfg(fuzzing)]
+pub fn status_in_frame(frame: &[u8]) -> Option<u8> {
+    status_in(frame)
+}
+
 /// What a status of a call says (`google.rpc.Code`), and its name.
 fn of_code(code: u32) -> (ProbeFailure, &'static str) {
     match code {

@@ -61,6 +61,12 @@ enum Step {
     Next(Hop),
 }
 
+/// Host and port of a probe's server, and whether it is asked over TLS; None with a Unix socket.
+pub(super) fn peer(probe: &Probe) -> Option<(String, bool)> {
+    let target = Target::of(probe).filter(|target| target.socket.is_none())?;
+    Some((target.address(), target.url.scheme() == "https"))
+}
+
 /// Requests the target once, and what it redirects to where that is to be followed.
 pub(super) async fn run(
     probe: &Probe,

@@ -45,7 +45,7 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
 
 async fn ask(address: SocketAddr) -> Result<ProbeOutcome, Failure> {
     let peer = address.ip().to_string();
-    let (socket, is_raw) = open(address).map_err(|error| cannot_open(&error, &peer))?;
+    let (socket, way) = open(address).map_err(|error| cannot_open(&error, &peer))?;
     let failed = |error: io::Error| of_io(&error, &peer);
     socket.connect(address).await.map_err(failed)?;
     let mut payload = [0; PAYLOAD];
@@ -56,25 +56,33 @@ async fn ask(address: SocketAddr) -> Result<ProbeOutcome, Failure> {
     loop {
         // A raw socket gets what the host sends to anybody here.
         let length = socket.recv(&mut buffer).await.map_err(failed)?;
-        let has_header = is_raw && address.is_ipv4();
+        let has_header = way == IcmpWay::Raw && address.is_ipv4();
         if is_answer(&buffer[..length], &payload, address.is_ipv4(), has_header) {
             return Ok(ProbeOutcome::Ok);
         }
     }
 }
 
-/// Whether this process may send echo requests.
-pub fn may_ping() -> bool {
-    open_socket(true).is_ok()
+/// The kind of socket that sends echo requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IcmpWay {
+    /// That of `icmp(7)`, for groups in `net.ipv4.ping_group_range`.
+    Ping,
+    /// A raw one, with `CAP_NET_RAW`.
+    Raw,
 }
 
-fn open(address: SocketAddr) -> io::Result<(UdpSocket, bool)> {
-    let (socket, is_raw) = open_socket(address.is_ipv4())?;
-    Ok((UdpSocket::from_std(StdUdpSocket::from(socket))?, is_raw))
+/// How this process can send echo requests of IPv4. IPv6 has the same rules.
+pub fn icmp_way() -> io::Result<IcmpWay> {
+    open_socket(true).map(|(_, way)| way)
 }
 
-/// The socket, and whether it is a raw one.
-fn open_socket(is_v4: bool) -> io::Result<(OwnedFd, bool)> {
+fn open(address: SocketAddr) -> io::Result<(UdpSocket, IcmpWay)> {
+    let (socket, way) = open_socket(address.is_ipv4())?;
+    Ok((UdpSocket::from_std(StdUdpSocket::from(socket))?, way))
+}
+
+fn open_socket(is_v4: bool) -> io::Result<(OwnedFd, IcmpWay)> {
     let (family, protocol) = match is_v4 {
         true => (AddressFamily::INET, ipproto::ICMP),
         false => (AddressFamily::INET6, ipproto::ICMPV6),
@@ -84,8 +92,10 @@ fn open_socket(is_v4: bool) -> io::Result<(OwnedFd, bool)> {
         Ok(socket_with(family, kind, flags, Some::<Protocol>(protocol))?)
     };
     match open(SocketType::DGRAM) {
-        Ok(socket) => Ok((socket, false)),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok((open(SocketType::RAW)?, true)),
+        Ok(socket) => Ok((socket, IcmpWay::Ping)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Ok((open(SocketType::RAW)?, IcmpWay::Raw))
+        }
         Err(error) => Err(error),
     }
 }
@@ -123,6 +133,12 @@ fn is_answer(datagram: &[u8], payload: &[u8; PAYLOAD], is_v4: bool, has_header: 
     message.first() == Some(&kind)
         && message.get(6..HEADER) == Some(&[0, 1])
         && message.get(HEADER..) == Some(payload)
+}
+
+/// Whether a datagram answers the request with this payload.
+#[cfg(fuzzing)]
+pub fn is_echo(datagram: &[u8], payload: &[u8; 16], is_v4: bool, has_header: bool) -> bool {
+    is_answer(datagram, payload, is_v4, has_header)
 }
 
 fn of_io(error: &io::Error, peer: &str) -> Failure {

@@ -14,6 +14,9 @@ pub(super) const STAGGER: Duration = Duration::from_millis(250);
 
 /// How long files may take: their file system may not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A run is late this long before its timeout, or a [`PART`] of its timeout if that is shorter.
+const LATE: Duration = Duration::from_millis(250);
+const PART: u32 = 4;
 
 /// A run has time for this many addresses, the last of which has as long as each before it.
 const ADDRESSES: u32 = 4;
@@ -24,11 +27,13 @@ pub(crate) struct Waiting {
     stagger: Duration,
     /// The threads of this probe that touch files.
     files: OneAtATime,
+    /// None of what is no run of a probe.
+    late_at: Option<Instant>,
 }
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { now: Mutex::default(), stagger: STAGGER, files: OneAtATime::default() }
+        Self { now: Mutex::default(), stagger: STAGGER, files: OneAtATime::default(), late_at: None }
     }
 }
 
@@ -68,7 +73,8 @@ pub(crate) enum Connection {
 impl Waiting {
     /// What a run with this timeout waits for. `files` is the same for all runs of a probe.
     pub(super) fn of_run(timeout: Duration, files: OneAtATime) -> Self {
-        Self { stagger: STAGGER.min(timeout / ADDRESSES), files, ..Self::default() }
+        let late_at = Some(Instant::now() + timeout - LATE.min(timeout / PART));
+        Self { stagger: STAGGER.min(timeout / ADDRESSES), files, late_at, ..Self::default() }
     }
 
     /// What `work` finds in files, whose file system may not answer. That says nothing about the service.
@@ -83,6 +89,14 @@ impl Waiting {
         let answer = self.files.answer("probe files", PATIENCE, work).await;
         self.connection(before);
         answer
+    }
+
+    /// Returns once the run is about to time out.
+    pub(super) async fn until_late(&self) {
+        match self.late_at {
+            Some(at) => tokio::time::sleep_until(at).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// How long an address has for itself before the next one is tried beside it.

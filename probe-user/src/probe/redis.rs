@@ -48,12 +48,7 @@ pub(super) async fn run(
     let address = RedisAddress::parse(probe.target.expose()).map_err(|error| {
         Failure::new(ProbeFailure::CannotAsk, format!("{} is not a Redis URL: {error}", probe.target))
     })?;
-    let peer = match &address.socket {
-        Some(name) => name.clone(),
-        // An IPv6 address has colons of its own.
-        None if address.host.contains(':') => format!("[{}]:{}", address.host, address.port),
-        None => format!("{}:{}", address.host, address.port),
-    };
+    let peer = address.peer();
     let mut stream = match &address.socket {
         Some(name) => Bounded::new(unix::connect(name, waiting).await?),
         None => Bounded::new(tcp::connect(&peer, waiting).await?),

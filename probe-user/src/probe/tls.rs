@@ -6,13 +6,15 @@ mod host_store;
 mod verify;
 
 use std::{
+    future::pending,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
-use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use rustls::{ClientConfig, ClientConnection, InvalidMessage, RootCertStore, pki_types::ServerName};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio_rustls::{Connect, TlsConnector, client::TlsStream};
 
 pub(super) use self::verify::{Check, words};
 use self::{
@@ -28,6 +30,9 @@ pub(super) type Alpn = &'static [&'static [u8]];
 
 /// What a run waits for meanwhile.
 pub(super) const HANDSHAKE: &str = "the TLS handshake";
+
+/// The end of a request of any protocol in lines.
+const LINE_END: &[u8] = b"\r\n\r\n";
 
 /// The TLS that one probe wants.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +107,8 @@ impl Tls {
         })?;
         let client = self.client(&wanted, waiting).await?;
         waiting.set(HANDSHAKE);
-        let connected = TlsConnector::from(client.config).connect(server.clone(), stream).await;
+        let connecting = TlsConnector::from(client.config).connect(server.clone(), stream);
+        let connected = connect_or_end_line(connecting, waiting).await;
         let stream = connected.map_err(|error| Failure::chain(&error, wanted.peer))?;
         if let Some(within) = wanted.options.expires_within {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
@@ -166,4 +172,52 @@ fn make(wanted: &Wanted<'_>, files: &Files, trusted: Arc<Trusted>) -> Result<Cli
     // Each run proves that the whole handshake works.
     config.resumption = rustls::client::Resumption::disabled();
     Ok(Client { config: Arc::new(config), verifier })
+}
+
+/// A server that speaks plain text may wait for the end of a line, and one that serves a single client waits for this one's.
+/// Before the time is over, it gets one, and its answer tells it from a server that hangs. Whatever else it answers comes too
+/// late.
+async fn connect_or_end_line<S: AsyncRead + AsyncWrite + Unpin>(
+    mut connecting: Connect<S>,
+    waiting: &Waiting,
+) -> io::Result<TlsStream<S>> {
+    tokio::select! {
+        connected = &mut connecting => return connected,
+        () = waiting.until_late() => {}
+    }
+    if let Some(stream) = connecting.get_mut() {
+        stream.write_all(LINE_END).await?;
+        stream.flush().await?;
+    }
+    match connecting.await {
+        Err(error) if is_plain_text(&error) => Err(error),
+        Ok(_) | Err(_) => pending().await,
+    }
+}
+
+/// Whether the answer was no record of TLS.
+fn is_plain_text(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
+}
+
+/// When one of these certificates expires, if that is before `limit`, in words.
+#[cfg(fuzzing)]
+pub(super) fn expiry(chain: &[&[u8]], limit: SystemTime) -> Option<String> {
+    let provider = rustls::crypto::ring::default_provider();
+    let verifier = Verifier::new(Arc::default(), Check::Full, &provider);
+    let chain: Vec<_> = chain.iter().map(|der| rustls::pki_types::CertificateDer::from(*der)).collect();
+    let name = ServerName::try_from("localhost").ok()?;
+    verifier.expires_before(&chain, &name, limit).map(certificate::date)
+}
+
+/// The first message of a client, of a session that goes no further.
+pub(super) fn client_hello() -> Option<Vec<u8>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
+    let config = config.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    let name = ServerName::try_from("localhost").ok()?;
+    let mut message = Vec::new();
+    ClientConnection::new(Arc::new(config), name).ok()?.write_tls(&mut message).ok()?;
+    Some(message)
 }

@@ -315,13 +315,18 @@ fn open_log(reader: &ProcReader) -> io::Result<Kmsg> {
     }
 }
 
+/// Whether the kernel's log can be read.
+pub fn log_can_be_read() -> io::Result<()> {
+    Kmsg::open().map(drop)
+}
+
 /// The kernel's log for what it says of the host, which is the same in each container of it. Nothing waits for it.
 fn open_host_log() -> Option<Kmsg> {
     Kmsg::open()
         .inspect_err(|error| {
             tracing::info!(
                 "host: the kernel's log cannot be read: {error}; hung tasks and errors of disks, file systems and memory are \
-                 not reported"
+                 not reported; under systemd, install host-checks.conf"
             );
         })
         .ok()

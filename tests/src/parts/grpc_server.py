@@ -1,5 +1,6 @@
 """A gRPC server with health checks: SERVING but for the services whose names say otherwise."""
 
+import os
 import sys
 import time
 from concurrent import futures
@@ -7,12 +8,18 @@ from concurrent import futures
 import grpc
 
 
+# While this file is there, nothing is served.
+FLAG = os.environ.get("NOT_SERVING", "")
+if os.path.exists(FLAG):
+    os.remove(FLAG)
+
+
 def check(request, context):
     # HealthCheckRequest: field 1, a string.
     service = request[2:].decode()
     if service == "slow":
         time.sleep(60)
-    if service == "not-serving":
+    if service == "not-serving" or os.path.exists(FLAG):
         return b"\x08\x02"
     if service == "unknown":
         return b"\x08\x03"

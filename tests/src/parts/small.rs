@@ -50,11 +50,11 @@ pub fn dnsmasq(port: u16) -> Option<Running> {
 /// # Panics
 /// If it does not start.
 pub fn grpc_server(port: u16, has_health: bool, certificate: Option<&Certificate>) -> Option<Running> {
-    if !require("python3-grpcio", "/usr/lib/python3/dist-packages/grpc/__init__.py") {
+    if !require("python3-grpcio", GRPC_LIBRARY) {
         return None;
     }
     let mut command = Command::new("/usr/bin/python3");
-    command.args(["-c", include_str!("grpc_server.py"), &port.to_string()]);
+    command.args(["-c", GRPC_SERVER, &port.to_string()]);
     command.arg(if has_health { "health" } else { "none" });
     command.args(certificate.into_iter().flat_map(|it| [&it.pem, &it.key]));
     let process = Running::start(&mut command, Signal::KILL);
@@ -82,4 +82,14 @@ pub fn smtp_server(
     let process = Running::start(&mut command, Signal::KILL);
     process.wait_until_it_says("serving", &process.stdout, START);
     Some(process)
+}
+
+const GRPC_SERVER: &str = include_str!("grpc_server.py");
+const GRPC_LIBRARY: &str = "/usr/lib/python3/dist-packages/grpc/__init__.py";
+
+/// The command of a gRPC server with health checks. While there is the file that the variable `NOT_SERVING` names, it reports
+/// `NOT_SERVING`; it removes the file at its start.
+pub fn grpc_command(port: u16) -> Option<Vec<String>> {
+    let command = ["/usr/bin/python3", "-c", GRPC_SERVER, &port.to_string(), "health"].map(str::to_owned);
+    require("python3-grpcio", GRPC_LIBRARY).then(|| command.to_vec())
 }

@@ -30,8 +30,9 @@ done
 printf '[Unit]\nDescription=Nothing to set up\n' > "$units/sysinit.target"
 printf '[Unit]\nRequires=dbus.socket\nWants=dbus.service\nAfter=dbus.service\n' > "$units/lab.target"
 
-# To load eBPF programs and to see the kernel's symbols takes rights that a container does not have by itself.
-exec /usr/bin/systemd-nspawn --capability=CAP_BPF,CAP_PERFMON,CAP_SYSLOG --system-call-filter=bpf \
+# To load eBPF programs, to see the kernel's symbols and to read the clock's state takes what a container does not have by itself.
+exec /usr/bin/systemd-nspawn --capability=CAP_BPF,CAP_PERFMON,CAP_SYSLOG \
+    --system-call-filter="bpf adjtimex clock_adjtime" \
     --quiet --settings=no --register=no --keep-unit --console=pipe \
     --notify-ready=yes --link-journal=no --resolv-conf=off --timezone=off \
     --directory="$root" --machine="$name" --boot \

@@ -7,9 +7,10 @@ use tokio::net::TcpListener;
 use super::options::{RunError, RunOptions};
 use crate::{
     clock::Timestamp,
-    config::{Config, KernelOptions},
+    config::{Config, HostOptions, KernelOptions},
     fact::{HookCoverage, Place},
     host::{ProcReader, place},
+    inspect::host::clock_can_be_read,
     process::privileges,
     sensor::{Sensors, ebpf::Options},
     serve::{self, control::ControlSocket},
@@ -37,6 +38,7 @@ pub(super) async fn attach(config: &Config, options: &RunOptions) -> Result<Atta
             .map_err(RunError::Descriptors)?;
     sensors.spawn_log();
     sensors.coverage().iter().for_each(warn_of);
+    report_clock(&config.host);
     // A port below 1024 takes a right as well.
     let listener = listen(config.http).await;
     // To give the socket to a group takes a right, too.
@@ -81,6 +83,18 @@ fn warn_of(hook: &HookCoverage) {
     }
     for lacking in &hook.lacking {
         tracing::warn!("{}: hook reports less than it could: {lacking}", hook.hook);
+    }
+}
+
+/// Logs that the checks of the clock are off. Nothing waits for them.
+fn report_clock(host: &HostOptions) {
+    if (host.clock_offset.is_some() || host.clock_sync)
+        && let Err(error) = clock_can_be_read()
+    {
+        tracing::info!(
+            "host: the state of the clock cannot be read: {error}; its offset, its steps and a lost time service are not \
+             reported; under systemd, install host-checks.conf"
+        );
     }
 }
 

@@ -381,7 +381,7 @@ words! {
         Unreachable,
         /// The name does not resolve.
         Dns,
-        /// The TLS handshake failed.
+        /// The TLS handshake failed, or one side speaks TLS and the other plain text.
         Tls,
         /// An HTTP status that was not expected, by which the server reports a failure of its own.
         Status,

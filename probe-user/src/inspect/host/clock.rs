@@ -3,7 +3,7 @@
 //! The kernel knows what a time service tells it (`adjtimex(2)`). A host that no service has kept right, as a virtual
 //! machine that follows its hypervisor, says nothing, and so do the checks.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use super::measure::Measured;
 use crate::{
@@ -34,14 +34,7 @@ pub struct ClockReading {
 
 /// Reads the clock; None if the kernel does not tell.
 pub fn read() -> Option<ClockReading> {
-    // SAFETY: `timex` is plain data, and without modes the call only fills it in.
-    let (state, timex) = unsafe {
-        let mut timex: libc::timex = std::mem::zeroed();
-        (libc::adjtimex(&raw mut timex), timex)
-    };
-    if state < 0 {
-        return None;
-    }
+    let (state, timex) = kernel_clock().ok()?;
     let offset = timex.offset.unsigned_abs();
     let is_nanos = timex.status & libc::STA_NANO != 0;
     let offset = if is_nanos { Duration::from_nanos(offset) } else { Duration::from_micros(offset) };
@@ -53,6 +46,21 @@ pub fn read() -> Option<ClockReading> {
         error: offset.max(estimate),
         ahead: clock::wall_ahead_of_boot(),
     })
+}
+
+/// Whether the clock can be read. A sandbox may forbid the call, such as that of systemd's `ProtectClock=`.
+pub fn can_be_read() -> io::Result<()> {
+    kernel_clock().map(drop)
+}
+
+/// The kernel's state of the clock, and its numbers. Reading takes no right.
+fn kernel_clock() -> io::Result<(i32, libc::timex)> {
+    // SAFETY: `timex` is plain data, and without modes the call only fills it in.
+    let (state, timex) = unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        (libc::adjtimex(&raw mut timex), timex)
+    };
+    if state < 0 { Err(io::Error::last_os_error()) } else { Ok((state, timex)) }
 }
 
 /// What was seen of the clock before.

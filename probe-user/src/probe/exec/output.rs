@@ -62,9 +62,15 @@ impl Output {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Output {
     pub(super) fn of(text: &[u8]) -> Self {
         Self { begin: text.to_vec(), length: text.len() }
     }
+}
+
+/// The line that a plugin's output is shown by.
+#[cfg(fuzzing)]
+pub fn first_line(output: &[u8]) -> String {
+    Output::of(&output[..output.len().min(KEPT)]).first_line()
 }

@@ -6,7 +6,8 @@ use std::{
 };
 
 use rustls::{
-    AlertDescription, CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, DigitallySignedStruct, Error, InvalidMessage, RootCertStore,
+    SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor, verify_server_name,
@@ -184,6 +185,10 @@ pub(in crate::probe) fn words(error: &Error) -> String {
         Error::InvalidCertificate(certificate) => certificate,
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             return "it asks for a client's certificate; name one by `cert` and `key` of `tls`".to_owned();
+        }
+        // Its answer is no record of TLS.
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            return "the server speaks plain text, not TLS".to_owned();
         }
         _ => return error.to_string(),
     };

@@ -33,7 +33,8 @@ pub fn run(exclusive: bool) -> Result<()> {
     report::line(&serde_json::json!({ "kernel": report::kernel_release() }));
     // Before this process leaves the initial network namespace: the process connector serves no other.
     fallback::run();
-    let doctor = Builder::new_current_thread().enable_all().build()?.block_on(doctor::examine(Vec::new()))?;
+    let doctor =
+        Builder::new_current_thread().enable_all().build()?.block_on(doctor::examine(Vec::new(), None))?;
     report::line(&serde_json::json!({ "doctor": doctor.lines().join("\n") }));
     // A network namespace of its own keeps connections of other processes away.
     // SAFETY: takes one number; this process has one thread, and no other process is affected.

@@ -86,6 +86,9 @@ pub(super) fn of_all_pages() -> Vec<String> {
     found
 }
 
+/// The configuration among the examples.
+pub(super) const COMMENTED: &str = include_str!("../../../../../docs/examples/hostprobe.toml");
+
 /// The text that says the same as the shortest one.
 pub(super) fn defaults() -> &'static str {
     let (_, rest) = PAGE.split_once("<!-- defaults -->\n```toml\n").unwrap();
@@ -100,7 +103,7 @@ fn examples(page: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_example_is_valid() {
     assert!(examples(PAGE).count() >= 13 && examples(README).count() >= 2);
-    for example in examples(PAGE).chain(examples(README)) {
+    for example in examples(PAGE).chain(examples(README)).chain([COMMENTED]) {
         let config = parse(example).unwrap_or_else(|errors| panic!("{errors}\n{example}"));
         assert_eq!(config.warnings, [""; 0], "{example}");
     }
@@ -111,4 +114,15 @@ fn the_page_has_every_default() {
     let written = parse(defaults()).unwrap();
     let shortest = "[[service]]\nname = \"web\"\nexec = [\"/usr/bin/web\"]\n[[service.probe]]\nhttp = \"http://127.0.0.1:8080/\"";
     assert_eq!(format!("{written:#?}"), format!("{:#?}", parse(shortest).unwrap()));
+}
+
+#[test]
+fn the_commented_example_has_each_kind_of_probe_but_two() {
+    let services = parse(COMMENTED).unwrap().services;
+    let kinds: Vec<ProbeKind> =
+        services.iter().flat_map(|service| &service.probes).map(|probe| probe.kind).collect();
+    let missing: Vec<&str> =
+        ProbeKind::ALL.into_iter().filter(|kind| !kinds.contains(kind)).map(ProbeKind::as_str).collect();
+    // Those are on the page of recipes, and on that of the configuration.
+    assert_eq!(missing, ["tcp", "mysql"]);
 }

@@ -294,6 +294,7 @@ fn it_accepts_the_examples_of_all_pages_and_tests() {
         include_str!("../../../../../fuzz/seeds/config/full.toml"),
         include_str!("../../../../../fuzz/seeds/config/addresses.toml"),
         include_str!("../../../../../fuzz/seeds/replay.toml"),
+        docs::COMMENTED,
     ];
     let examples: Vec<String> = seeds.map(str::to_owned).into_iter().chain(docs::of_all_pages()).collect();
     assert!(examples.len() >= 22, "{}", examples.len());
