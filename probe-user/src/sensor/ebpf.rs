@@ -46,7 +46,7 @@ use crate::{
     fact::ProcessKey,
     sensor::{
         loss::Loss,
-        record::{Record, Retransmits, SocketError},
+        record::{HostReport, Record, Retransmits, SocketError},
     },
 };
 
@@ -56,7 +56,8 @@ pub struct EbpfSensor {
     coverage: Vec<Attachment>,
     rings: ring::Rings,
     watched: watch::Watched,
-    errors: repeated::RepeatCounts,
+    errors: repeated::ErrorCounts,
+    faults: repeated::FaultCounts,
     retransmits: retransmits::RetransmitCounts,
     tally: loss::Tally,
     missed: missed::Missed,
@@ -76,8 +77,18 @@ impl EbpfSensor {
 
     /// The same, with other files than the running kernel's.
     pub fn load_from(options: &Options, paths: &load::Paths) -> Result<Self, LoadError> {
-        let load::Loaded { ebpf, coverage, rings, watched, errors, retransmits, tally, missed, symbols } =
-            load::load(options, paths)?;
+        let load::Loaded {
+            ebpf,
+            coverage,
+            rings,
+            watched,
+            errors,
+            faults,
+            retransmits,
+            tally,
+            missed,
+            symbols,
+        } = load::load(options, paths)?;
         let log = options.log;
         Ok(Self {
             ebpf,
@@ -85,6 +96,7 @@ impl EbpfSensor {
             rings,
             watched,
             errors,
+            faults,
             retransmits,
             tally,
             missed,
@@ -133,6 +145,9 @@ impl EbpfSensor {
             }
             if let Record::SocketError(error) = record {
                 self.errors.add_first(error);
+            }
+            if let Record::Host(report) = record {
+                self.faults.add_first(report);
             }
         }
         out[from..].sort_by_key(Record::at_ns);
@@ -197,6 +212,11 @@ impl EbpfSensor {
     /// `CLOCK_BOOTTIME`.
     pub fn repeated_errors(&mut self, now_ns: u64) -> Vec<SocketError> {
         self.errors.take(now_ns)
+    }
+
+    /// Faults of the host that were counted after the first of their kind, likewise.
+    pub fn repeated_faults(&mut self, now_ns: u64) -> Vec<HostReport> {
+        self.faults.take(now_ns)
     }
 
     /// Segments that were sent again, by process and remote address: at once for a new address, then every ten seconds.

@@ -149,7 +149,11 @@ impl Metrics {
         let alerts = Family::default();
         own.register("alerts", "Alerts sent, and alerts that failed at least once", alerts.clone());
         let hooks = Family::default();
-        own.register("hook_attached", "Whether each kernel hook is attached", hooks.clone());
+        own.register(
+            "hook_attached",
+            "Whether each kernel hook is attached; without those that this kernel has no part for",
+            hooks.clone(),
+        );
         let host = Family::default();
         own.register("host_trouble", "1 for each check of the host that is at its limit", host.clone());
         let socket_errors = Family::default();
@@ -293,7 +297,7 @@ impl Metrics {
                 self.lost.get_or_create(&LossLabels { class: class.clone() }).inc_by(*count);
             }
             Fact::AgentReady(ready) => {
-                for hook in &ready.coverage {
+                for hook in ready.coverage.iter().filter(|hook| !hook.absent) {
                     let attached = i64::from(hook.missing.is_none());
                     self.hooks.get_or_create(&HookLabels { hook: hook.hook }).set(attached);
                 }
