@@ -22,6 +22,8 @@ use core::mem::size_of;
 // This file is the root of a crate, so its modules would otherwise lie beside the programs.
 #[path = "abi/cgroup.rs"]
 mod cgroup;
+#[path = "abi/host.rs"]
+mod host;
 #[path = "abi/loss.rs"]
 mod loss;
 #[path = "abi/oom.rs"]
@@ -34,6 +36,7 @@ mod socket;
 mod watch;
 
 pub use cgroup::*;
+pub use host::*;
 pub use loss::*;
 pub use oom::*;
 pub use process::*;
@@ -56,6 +59,11 @@ pub const KIND_ACCEPT_QUEUE: u32 = 7;
 pub const KIND_STOP: u32 = 8;
 pub const KIND_CGROUP: u32 = 9;
 pub const KIND_CORE_SIGNAL: u32 = 10;
+pub const KIND_HUNG_TASK: u32 = 11;
+pub const KIND_BLOCK_ERROR: u32 = 12;
+pub const KIND_FILE_SYSTEM_ERROR: u32 = 13;
+pub const KIND_MACHINE_CHECK: u32 = 14;
+pub const KIND_MEMORY_ERROR: u32 = 15;
 
 /// First field of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! How many records a second one cgroup may cause: of unwatched processes, and of socket errors.
+//! How many records a second one cgroup may cause: of unwatched processes, and of socket errors. How many a second there
+//! may be of the host's faults.
 //!
 //! A crash loop or a hostile workload is throttled here, in its own cgroup, so that it cannot displace the records of
 //! others.
@@ -29,6 +30,8 @@ pub enum Budget {
     WatchedListen = 4,
     /// Signals to a watched process that stop it, or end it with a core dump. Its user sends as many as it likes.
     Signal = 5,
+    /// First faults of the host of their kind: thousands of tasks may hang at once, each of another name.
+    HostFault = 6,
 }
 
 /// Records of a service's processes per second, cgroup and hook. When a database has crashed, it ends the processes of
@@ -37,6 +40,9 @@ const WATCHED_PER_SECOND: u64 = 500;
 
 /// Such signals per second and process.
 const SIGNALS_PER_SECOND: u64 = 20;
+
+/// First faults of their kind per second and hook.
+const FAULTS_PER_SECOND: u64 = 20;
 
 #[repr(C)]
 struct Key {
@@ -73,6 +79,12 @@ pub fn take(watched: bool, of_watched: Budget, of_unwatched: Budget, cgroups: &C
 #[inline(always)]
 pub fn take_signal(tgid: u32) -> bool {
     take_of(Budget::Signal, &Cgroups { v2: u64::from(tgid), mem_v1: 0 }, SIGNALS_PER_SECOND)
+}
+
+/// Takes one fault of the host, whose hook has the number `fault`.
+#[inline(always)]
+pub fn take_fault(fault: u32) -> bool {
+    take_of(Budget::HostFault, &Cgroups { v2: u64::from(fault), mem_v1: 0 }, FAULTS_PER_SECOND)
 }
 
 /// Takes one record from a budget of `limit` a second.

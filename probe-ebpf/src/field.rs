@@ -88,3 +88,20 @@ pub unsafe fn copy<const N: usize>(to: *mut [u8; N], base: u64, offset: &Global<
     // SAFETY: the caller guarantees `to`, which is N bytes long; the helper checks the source.
     unsafe { generated::bpf_probe_read_kernel(to.cast(), N as u32, address as *const _) };
 }
+
+/// Copies a text from `from` up to its NUL. If it cannot be read, `to` is all zeros. What follows the NUL is left as it is.
+///
+/// # Safety
+/// `to` must be memory of this program: a ring reservation, a map value or the stack.
+#[inline(always)]
+pub unsafe fn copy_text<const N: usize>(to: *mut [u8; N], from: u64) {
+    // SAFETY: the caller guarantees `to`, which is N bytes long; the helper checks the source.
+    unsafe { generated::bpf_probe_read_kernel_str(to.cast(), N as u32, from as *const _) };
+}
+
+/// The address of a field that [`copy_text`] can read; of no memory if the kernel does not have the field.
+#[inline(always)]
+pub fn address(base: u64, offset: &Global<u32>) -> u64 {
+    let offset = offset.load();
+    if offset == ABSENT { 0 } else { base.wrapping_add(u64::from(offset)) }
+}

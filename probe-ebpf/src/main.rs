@@ -12,6 +12,7 @@ mod exec;
 mod exit;
 mod field;
 mod fork;
+mod host;
 mod oom;
 mod prefilter;
 mod ring;

@@ -36,14 +36,14 @@ impl Report {
     /// Its lines, for a person with ten seconds.
     pub fn lines(&self) -> Vec<String> {
         let attached = self.hooks.iter().filter(|hook| hook.state == State::Full).count();
+        let possible = self.hooks.iter().filter(|hook| hook.state != State::Absent).count();
         let coverage = match self.coverage {
             State::Full | State::Absent => "full coverage",
             State::Degraded => "degraded",
         };
         let Self { version, host, kernel, hooks, .. } = self;
         let mut lines = vec![format!(
-            "hostprobe {version} on {host}, Linux {kernel}: {coverage}, {attached} of {} hooks",
-            hooks.len()
+            "hostprobe {version} on {host}, Linux {kernel}: {coverage}, {attached} of {possible} hooks"
         )];
         for (title, checks) in [("hooks", hooks), ("host", &self.host_checks)] {
             let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or_default();
@@ -60,7 +60,7 @@ impl Report {
 pub async fn examine(without: Vec<Hook>, config: Option<&Config>) -> Result<Report, ReadError> {
     let reader = ProcReader::new("/")?;
     reader.scan()?;
-    let options = Options { without, ..Options::default() };
+    let options = Options { without, host_reports: true, ..Options::default() };
     let mut sensors = Sensors::open(&options, &reader, Timestamp::now())
         .map_err(|source| ReadError { path: "/proc/self/fd".into(), source })?;
     let hooks: Vec<Check> = sensors.coverage().iter().map(checks::hook).collect();

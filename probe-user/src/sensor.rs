@@ -7,6 +7,7 @@ pub mod fallback;
 pub mod loss;
 pub mod record;
 mod wake;
+mod witnesses;
 
 use std::io;
 
@@ -23,6 +24,7 @@ use crate::{
         fallback::FallbackSensor,
         loss::Loss,
         record::Record,
+        witnesses::Witnesses,
     },
 };
 
@@ -32,6 +34,7 @@ pub struct Sensors {
     ebpf: Option<EbpfSensor>,
     fallback: FallbackSensor,
     coverage: Vec<HookCoverage>,
+    witnesses: Witnesses,
 }
 
 impl Sensors {
@@ -47,6 +50,7 @@ impl Sensors {
             }
             Err(error) => (None, none_attached(&error)),
         };
+        let witnesses = Witnesses::new(|hook| attachments.iter().any(|it| it.hook == hook && it.attached));
         let missing: Vec<Hook> = attachments.iter().filter(|it| !it.attached).map(|it| it.hook).collect();
         let fallback = FallbackSensor::open(
             (&missing, options.host_reports),
@@ -57,12 +61,13 @@ impl Sensors {
         let coverage = attachments.into_iter().map(|it| HookCoverage {
             hook: it.hook.tracepoint(),
             missing: (!it.attached).then(|| it.reason.unwrap_or_else(|| "unknown".to_owned())),
+            absent: it.absent,
             fallback: fallback.description_of(it.hook).map(str::to_owned),
             // What its records would lack says nothing where it is missing.
             lacking: if it.attached { it.lacking } else { Vec::new() },
         });
         let coverage = coverage.collect();
-        Ok(Self { ebpf, fallback, coverage })
+        Ok(Self { ebpf, fallback, coverage, witnesses })
     }
 
     /// Hook by hook, whether it is attached, and what reports the same instead.
@@ -122,19 +127,24 @@ impl Sensors {
         }
         out.extend(exits);
         self.fallback.drain_sockets(out);
+        self.witnesses.sift(out, from);
     }
 
     /// What is due about once a second, after a [`drain`](Self::drain): appends what the programs have only counted,
     /// and has the fallback check what it is not woken for. `mains` are the services' main processes.
     pub fn every_second(&mut self, mains: Vec<ProcessKey>, out: &mut Vec<Record>) {
+        let from = out.len();
         self.fallback.every_second(mains);
         self.fallback.drain_host_log(out);
         if let Some(ebpf) = &mut self.ebpf {
             ebpf.adopt_connections();
             let now = Timestamp::now().as_nanos();
             out.extend(ebpf.repeated_errors(now).into_iter().map(Record::SocketError));
+            out.extend(ebpf.repeated_faults(now).into_iter().map(Record::Host));
             out.extend(ebpf.retransmits(now).into_iter().map(Record::Retransmits));
         }
+        self.witnesses.sift(out, from);
+        out.extend(self.witnesses.due(Timestamp::now().as_nanos()).into_iter().map(Record::Host));
     }
 
     /// When another process last asked this one to end; None without the hooks, which alone see it.
@@ -221,7 +231,12 @@ fn none_attached(error: &LoadError) -> Vec<Attachment> {
         return attachments.clone();
     }
     let reason = error.to_string();
-    let attachment =
-        |hook| Attachment { hook, attached: false, reason: Some(reason.clone()), lacking: Vec::new() };
+    let attachment = |hook| Attachment {
+        hook,
+        attached: false,
+        reason: Some(reason.clone()),
+        absent: false,
+        lacking: Vec::new(),
+    };
     Hook::ALL.map(attachment).to_vec()
 }

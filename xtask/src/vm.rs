@@ -1,6 +1,7 @@
 //! `cargo xtask vm`: runs the checks of `tests/src/bin/conformance` in several kernels and prints one table of the results.
 
 mod debian;
+mod disks;
 mod guest;
 mod machine;
 mod recording;
@@ -49,7 +50,7 @@ pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
     let wanted: Vec<_> =
         available().filter(|name| all || arguments.kernels.iter().any(|it| it == name)).collect();
 
-    let missing = packages::provide(&["qemu-system-x86"])?;
+    let missing = packages::provide(&["qemu-system-x86", "e2fsprogs"])?;
     ensure!(missing.is_empty(), "missing packages: {}; install them", missing.join(" "));
     let program = guest::build()?;
     let scratch = root().join("target/vm");

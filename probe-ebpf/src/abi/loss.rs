@@ -35,10 +35,14 @@ pub enum DropClass {
     SocketOwner = 13,
     /// No room for a descendant of a watched process: `DESCENDANTS` was full.
     Descendant = 14,
+    /// The urgent ring was half full for the first fault of its kind of the host.
+    HostFault = 15,
+    /// The budget of faults of the host for this second was spent.
+    HostFaultThrottled = 16,
 }
 
 /// Number of [`DropClass`] classes.
-pub const DROP_CLASSES: u32 = 15;
+pub const DROP_CLASSES: u32 = 17;
 
 /// Index into the map `EXITS`: exits of thread groups that a record was wanted for. Each exit is counted once.
 pub const EXITS_WANTED: u32 = 0;

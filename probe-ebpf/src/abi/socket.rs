@@ -59,11 +59,11 @@ pub struct ErrorKey {
     pub pad: u8,
 }
 
-/// Value of `ERRORS`, one for each CPU.
+/// Value of `ERRORS` and of `FAULTS`, one for each CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Repeats {
-    /// Errors that this CPU saw after the first one.
+    /// Errors of the kind that this CPU saw after the first one.
     pub count: u64,
     /// When it saw the last of them.
     pub last_ns: u64,

@@ -53,7 +53,7 @@ fn page(status: &Status) -> Page {
         "{} {watches} {} with {attached} of {} hooks; {} open, {} so far",
         status.host.name,
         counted(status.services.len() as u64, "service"),
-        status.coverage.len(),
+        status.coverage.iter().filter(|hook| !hook.absent).count(),
         counted(status.counters.incidents_open, "incident"),
         counted(status.counters.restarts, "restart")
     ));

@@ -88,7 +88,7 @@ impl HostOptions {
         Some((options.as_ref()?, pattern != ALL_FILE_SYSTEMS))
     }
 
-    /// Whether the kernel's log is read for it.
+    /// Whether the kernel's log is read for it: instead of hooks that are missing, and beside the others.
     pub fn reads_log(&self) -> bool {
         let Self { thermal_percent, conntrack_percent, files_percent, neighbours_percent, .. } = self;
         let limits = [thermal_percent, conntrack_percent, files_percent, neighbours_percent];

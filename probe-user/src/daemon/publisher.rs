@@ -381,14 +381,11 @@ impl Publisher {
     pub(super) fn status_line(&self) -> String {
         const NAMED: usize = 5;
         let view = self.views.borrow();
-        let attached = view.coverage.iter().filter(|hook| hook.missing.is_none()).count();
+        let (attached, hooks) = HookCoverage::counts(&view.coverage);
         let others = || view.services.iter().filter(|service| service.state != ServiceState::Healthy);
         let (all, unwell) = (view.services.len(), others().count());
-        let mut line = format!(
-            "{} of {all} services healthy, {attached} of {} hooks attached",
-            all - unwell,
-            view.coverage.len()
-        );
+        let mut line =
+            format!("{} of {all} services healthy, {attached} of {hooks} hooks attached", all - unwell);
         for service in others().take(NAMED) {
             line.push_str(&format!("; {} {}", service.name, service.state.as_str()));
         }

@@ -50,6 +50,7 @@ impl Daemon {
             exhausted: false,
             device: None,
             words,
+            fault: None,
         }));
     }
 }

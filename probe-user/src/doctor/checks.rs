@@ -30,6 +30,9 @@ pub(super) fn hook(hook: &HookCoverage) -> Check {
         None => {
             Check::new(hook.hook, State::Degraded, format!("{sees}; without {}", hook.lacking.join("; ")))
         }
+        Some(_) if hook.absent => {
+            Check::absent(hook.hook, format!("{sees}: this kernel has no such tracepoint"))
+        }
         Some(reason) => Check::new(hook.hook, State::Degraded, format!("{sees}: not attached: {reason}")),
     };
     Check { fallback: hook.fallback.clone(), ..check }

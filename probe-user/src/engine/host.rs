@@ -209,6 +209,7 @@ impl State {
             exhausted: false,
             device: None,
             words: incident.summary.clone(),
+            fault: None,
         };
         let bad_since = incident.since;
         Self { bad_since, incident: OwnIncident::of_earlier_run(incident), ..Self::new(reading, now) }

@@ -4,7 +4,7 @@ use crate::{clock::Timestamp, fact::HostReading, sensor::record::HostReport};
 
 /// The report as a reading. Its limit is one, so that each counts.
 pub fn host_reading(report: HostReport) -> HostReading {
-    let HostReport { at_ns, source, subject, exhausted, count, words } = report;
+    let HostReport { at_ns, source, subject, exhausted, count, words, device, fault, .. } = report;
     // Of what is measured too, the kernel says that nothing is left.
     let value = if exhausted { 100.0 } else { count as f64 };
     let limit = if exhausted { 100.0 } else { 1.0 };
@@ -16,7 +16,8 @@ pub fn host_reading(report: HostReport) -> HostReading {
         limit,
         time_left: None,
         exhausted,
-        device: None,
+        device,
         words,
+        fault: fault.map(Box::new),
     }
 }

@@ -32,8 +32,18 @@ pub struct HookCoverage {
     pub hook: &'static str,
     /// None if the hook is attached; else the reason.
     pub missing: Option<String>,
+    /// The kernel has no such tracepoint, as it lacks what the hook reports about. Nothing is lost by it.
+    pub absent: bool,
     /// What reports the same instead, and what it cannot report; None if the hook is attached, or nothing does.
     pub fallback: Option<String>,
     /// What its records lack on this kernel, each with the reason.
     pub lacking: Vec<String>,
+}
+
+impl HookCoverage {
+    /// How many hooks are attached, and how many could be.
+    pub fn counts(coverage: &[Self]) -> (usize, usize) {
+        let attached = coverage.iter().filter(|hook| hook.missing.is_none()).count();
+        (attached, coverage.iter().filter(|hook| !hook.absent).count())
+    }
 }

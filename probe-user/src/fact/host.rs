@@ -144,6 +144,39 @@ pub struct HostReading {
     pub device: Option<String>,
     /// A sentence for people, without the host's name.
     pub words: String,
+    /// What a hook saw of it.
+    #[serde(default)]
+    pub fault: Option<Box<HostFault>>,
+}
+
+/// What a hook saw of a fault of the host, as far as the fault has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFault {
+    /// The thread that hangs, or that the kernel was working for.
+    pub task: Option<HostTask>,
+    /// What a disk was to do, such as `read`.
+    pub operation: Option<String>,
+    /// The first sector that failed, in units of 512 bytes.
+    pub sector: Option<u64>,
+    /// How much failed from there.
+    pub bytes: Option<u64>,
+    /// The kernel's word for the error.
+    pub error: Option<String>,
+    /// A physical address.
+    pub address: Option<u64>,
+    /// Where the kernel found it: a function or a file of its source, and the line.
+    pub place: Option<String>,
+}
+
+/// A thread, by its ids in the daemon's pid namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostTask {
+    /// 0 outside the namespace.
+    pub pid: u32,
+    /// None if it is not known.
+    pub tid: Option<u32>,
+    /// The name of the process (`comm`); of the thread, if no other is known.
+    pub name: String,
 }
 
 impl HostReading {

@@ -48,7 +48,7 @@ use crate::{
     fact::ProcessKey,
     sensor::{
         loss::Loss,
-        record::{Record, Retransmits, SocketError},
+        record::{HostReport, Record, Retransmits, SocketError},
     },
 };
 
@@ -58,7 +58,8 @@ pub struct EbpfSensor {
     coverage: Vec<Attachment>,
     rings: ring::Rings,
     watched: watch::Watched,
-    errors: repeated::RepeatCounts,
+    errors: repeated::ErrorCounts,
+    faults: repeated::FaultCounts,
     retransmits: retransmits::RetransmitCounts,
     signals: sent_signals::SentSignals,
     tally: loss::Tally,
@@ -85,6 +86,7 @@ impl EbpfSensor {
             rings,
             watched,
             errors,
+            faults,
             retransmits,
             signals,
             tally,
@@ -98,6 +100,7 @@ impl EbpfSensor {
             rings,
             watched,
             errors,
+            faults,
             retransmits,
             signals,
             tally,
@@ -152,6 +155,9 @@ impl EbpfSensor {
             }
             if let Record::SocketError(error) = record {
                 self.errors.add_first(error);
+            }
+            if let Record::Host(report) = record {
+                self.faults.add_first(report);
             }
         }
         out[from..].sort_by_key(Record::at_ns);
@@ -216,6 +222,11 @@ impl EbpfSensor {
     /// `CLOCK_BOOTTIME`.
     pub fn repeated_errors(&mut self, now_ns: u64) -> Vec<SocketError> {
         self.errors.take(now_ns)
+    }
+
+    /// Faults of the host that were counted after the first of their kind, likewise.
+    pub fn repeated_faults(&mut self, now_ns: u64) -> Vec<HostReport> {
+        self.faults.take(now_ns)
     }
 
     /// Segments that were sent again, by process and remote address: at once for a new address, then every ten seconds.

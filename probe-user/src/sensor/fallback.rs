@@ -2,7 +2,8 @@
 //!
 //! It reports less than the eBPF programs, and later: exits come from pidfds and the kernel's process connector
 //! (`exits`), OOM kills from its log and its counters (`kmsg`, `oom_count`), listeners and connections from its list of
-//! sockets (`sockets`). It opens only what replaces a missing hook, and the log for what the kernel says of the host.
+//! sockets (`sockets`). It opens only what replaces a missing hook, and the log: it is a second witness of what the kernel says of
+//! the host.
 
 mod connector;
 mod describe;
@@ -91,6 +92,7 @@ impl FallbackSensor {
         let lacks = |hook| missing.contains(&hook);
         let connector = (lacks(Hook::Exit) || lacks(Hook::Exec)).then(Connector::open);
         let kmsg = lacks(Hook::Oom).then(|| open_log(reader));
+        let host_log = (host_reports && !matches!(kmsg, Some(Ok(_)))).then(|| open_host_log(missing));
         let wanted = Wanted { listeners: lacks(Hook::Socket), retransmits: lacks(Hook::Retransmit) };
         let diag = wanted.any().then(sockdiag::listeners);
         let description = |hook: Hook| match hook {
@@ -103,6 +105,15 @@ impl FallbackSensor {
             Hook::Cgroup => Some(describe::CGROUPS.to_owned()),
             Hook::Retransmit => Some(describe::RETRANSMITS.to_owned()),
             Hook::SocketReport => None,
+            Hook::HungTask
+            | Hook::BlockError
+            | Hook::Ext4Error
+            | Hook::XfsShutdown
+            | Hook::MachineCheck
+            | Hook::MemoryError => {
+                let log = kmsg.as_ref().filter(|it| it.is_ok()).or(host_log.as_ref());
+                log.is_some_and(Result::is_ok).then(|| describe::HOST_FAULTS.to_owned())
+            }
         };
         let replaced = missing
             .iter()
@@ -122,7 +133,7 @@ impl FallbackSensor {
             wait_for(&poll, kmsg.as_fd(), KMSG)?;
         }
         let reads_ooms = kmsg.is_some();
-        let kmsg = kmsg.or_else(|| host_reports.then(open_host_log).flatten());
+        let kmsg = kmsg.or_else(|| host_log.and_then(Result::ok));
         let scanner = wanted.any().then(|| Scanner::new(SocketScan::new(reader.clone(), began, wanted)));
         Ok(Self {
             poll,
@@ -246,7 +257,8 @@ impl FallbackSensor {
             Err(error) => {
                 tracing::error!(
                     %error,
-                    "the kernel's log can no longer be read; OOM kills are only counted, and errors of disks and the like are missed"
+                    "the kernel's log can no longer be read; where hooks are missing, OOM kills are only counted, and faults of \
+                     the host are missed"
                 );
                 self.kmsg = None;
             }
@@ -321,15 +333,17 @@ pub fn log_can_be_read() -> io::Result<()> {
 }
 
 /// The kernel's log for what it says of the host, which is the same in each container of it. Nothing waits for it.
-fn open_host_log() -> Option<Kmsg> {
-    Kmsg::open()
-        .inspect_err(|error| {
-            tracing::info!(
-                "host: the kernel's log cannot be read: {error}; hung tasks and errors of disks, file systems and memory are \
-                 not reported; under systemd, install host-checks.conf"
-            );
-        })
-        .ok()
+fn open_host_log(missing: &[Hook]) -> io::Result<Kmsg> {
+    Kmsg::open().inspect_err(|error| {
+        let only_in_log = ["critical temperatures", "full tables"].map(str::to_owned);
+        let lost =
+            missing.iter().filter(|hook| hook.host_check().is_some()).map(|hook| hook.sees().to_owned());
+        let lost: Vec<String> = lost.chain(only_in_log).collect();
+        tracing::info!(
+            "host: the kernel's log cannot be read: {error}; not reported: {}; under systemd, install host-checks.conf",
+            lost.join(", ")
+        );
+    })
 }
 
 fn wait_for(poll: &OwnedFd, descriptor: BorrowedFd<'_>, data: u64) -> io::Result<()> {

@@ -42,6 +42,9 @@ pub enum LossClass {
     SocketOwnerUnwatched,
     /// Descendants of watched processes, beyond the room for them: they are known by parent and cgroup only.
     Descendant,
+    /// Faults of the host, of a kind that was not yet reported. The kernel's log may have them.
+    HostFault,
+    HostFaultThrottled,
     /// Runs of a program that the kernel left out.
     Missed,
     /// Records that arrived but made no sense.
@@ -72,6 +75,8 @@ impl LossClass {
             Self::SocketOwner => "socket_owner",
             Self::SocketOwnerUnwatched => "socket_owner_unwatched",
             Self::Descendant => "descendant",
+            Self::HostFault => "host_fault",
+            Self::HostFaultThrottled => "host_fault_throttled",
             Self::Missed => "missed",
             Self::Undecodable => "undecodable",
             Self::Kmsg => "kmsg",
@@ -129,6 +134,8 @@ impl Loss {
             | LossClass::SocketOwner
             | LossClass::SocketOwnerUnwatched
             | LossClass::Descendant
+            | LossClass::HostFault
+            | LossClass::HostFaultThrottled
             | LossClass::Undecodable
             | LossClass::Kmsg => false,
         }

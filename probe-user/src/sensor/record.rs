@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::fact::{Direction, ExitStatus, HostSubject, OomScope, Protocol, Source, TcpState};
+use crate::fact::{Direction, ExitStatus, HostFault, HostSubject, OomScope, Protocol, Source, TcpState};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -63,7 +63,16 @@ pub struct HostReport {
     pub count: u64,
     /// A sentence for people.
     pub words: String,
+    /// The device number of a file system, as `major:minor`.
+    pub device: Option<String>,
+    /// What a hook saw of it.
+    pub fault: Option<HostFault>,
+    /// What the eBPF programs count by: faults of the same kind have the same one.
+    pub(in crate::sensor) kind: Option<[u64; FAULT_KIND_WORDS]>,
 }
+
+/// The size of `probe_abi::FaultKey`.
+pub(in crate::sensor) const FAULT_KIND_WORDS: usize = size_of::<probe_abi::FaultKey>() / 8;
 
 /// A process's cgroups; `None` in a hierarchy that is not there or not reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -151,7 +151,11 @@ impl Metrics {
         own.register("service_state", "1 for the state each service is in, else 0", state.clone());
         let alerts = AlertMetrics::register(own);
         let hooks = Family::default();
-        own.register("hook_attached", "Whether each kernel hook is attached", hooks.clone());
+        own.register(
+            "hook_attached",
+            "Whether each kernel hook is attached; without those that this kernel has no part for",
+            hooks.clone(),
+        );
         let host = Family::default();
         own.register("host_trouble", "1 for each check of the host that is at its limit", host.clone());
         let socket_errors = Family::default();
@@ -299,7 +303,7 @@ impl Metrics {
                 self.lost.get_or_create(&LossLabels { class: class.clone() }).inc_by(*count);
             }
             Fact::AgentReady(ready) => {
-                for hook in &ready.coverage {
+                for hook in ready.coverage.iter().filter(|hook| !hook.absent) {
                     let attached = i64::from(hook.missing.is_none());
                     self.hooks.get_or_create(&HookLabels { hook: hook.hook }).set(attached);
                 }

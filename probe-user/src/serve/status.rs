@@ -168,6 +168,7 @@ impl Status {
             hook: hook.hook.to_owned(),
             attached: hook.missing.is_none(),
             reason: hook.missing.clone(),
+            absent: hook.absent,
             fallback: hook.fallback.clone(),
             lacking: hook.lacking.clone(),
         });

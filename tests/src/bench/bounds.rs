@@ -38,7 +38,7 @@ const TABLES: [Known; 6] = [
 ];
 
 /// The eBPF maps, as far as the kernel keeps their names.
-const MAPS: [Known; 21] = [
+const MAPS: [Known; 22] = [
     Known(
         "URGENT",
         "deaths, OOM kills, errors not yet read",
@@ -99,10 +99,15 @@ const MAPS: [Known; 21] = [
         "kinds of socket errors in a second",
         "the oldest goes: its next error is reported as a first",
     ),
+    Known(
+        "FAULTS",
+        "kinds of faults of the host in a second",
+        "the oldest goes: its next fault is reported as a first",
+    ),
     Known("RETRANSMITS", "pairs with retransmits in a second", "the oldest goes uncounted"),
     Known(
         "BUDGETS",
-        "cgroups with deaths, listeners and socket errors; processes that are stopped",
+        "cgroups with deaths, listeners and socket errors; processes that are stopped; kinds of faults of the host",
         "the quietest starts its second again",
     ),
     Known("DROPS", "nothing", "counters"),

@@ -79,6 +79,10 @@ fn kernel_options(options: &KernelOptions, run: &RunOptions, host_reports: bool)
 fn warn_of(hook: &HookCoverage) {
     if let Some(missing) = &hook.missing {
         let fallback = hook.fallback.as_deref().unwrap_or("none");
+        if hook.absent {
+            tracing::info!("{}: {missing}; fallback: {fallback}", hook.hook);
+            return;
+        }
         tracing::warn!("{}: hook is not attached: {missing}; fallback: {fallback}", hook.hook);
     }
     for lacking in &hook.lacking {

@@ -3,7 +3,7 @@
 use super::{Renderer, millis, room};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
-    fact::{HostState, HostSubject, ServiceId},
+    fact::{HostFault, HostState, HostSubject, ServiceId},
 };
 
 impl Renderer<'_> {
@@ -22,13 +22,31 @@ impl Renderer<'_> {
             value: Some(rounded(reading.value)),
             limit: Some(rounded(reading.limit)),
             time_left_ms: reading.time_left.map(millis),
+            fault: reading.fault.as_deref().map(|fault| self.host_fault(fault)),
             ..self.host_check(&reading.subject)
         });
     }
 
     pub(super) fn host_check(&self, subject: &HostSubject) -> wire::HostCheck {
         let target = (!subject.target.is_empty()).then(|| self.text(&subject.target, room::PATH));
-        wire::HostCheck { name: subject.check.into(), target, value: None, limit: None, time_left_ms: None }
+        let name = subject.check.into();
+        wire::HostCheck { name, target, value: None, limit: None, time_left_ms: None, fault: None }
+    }
+
+    fn host_fault(&self, fault: &HostFault) -> wire::HostFault {
+        let task = fault.task.as_ref();
+        let short = |text: &Option<String>| text.as_ref().map(|text| self.text(text, room::NAME));
+        wire::HostFault {
+            pid: task.map(|task| task.pid),
+            thread_id: task.and_then(|task| task.tid),
+            process: task.map(|task| self.foreign_name(&task.name)),
+            operation: short(&fault.operation),
+            sector: fault.sector,
+            bytes: fault.bytes,
+            error: short(&fault.error),
+            address: fault.address.map(|address| format!("{address:#x}")),
+            place: short(&fault.place),
+        }
     }
 }
 

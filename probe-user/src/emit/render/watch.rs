@@ -4,8 +4,8 @@ use super::{Renderer, counted, millis, room, rounded};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
-        AgentReady, AgentStart, Holder, Place, ProbeChange, ProbeOutcome, ProbeReport, Reload, ServerReport,
-        ServerUsage, ServiceId, ServiceState, Share, UnitState,
+        AgentReady, AgentStart, Holder, HookCoverage, Place, ProbeChange, ProbeOutcome, ProbeReport, Reload,
+        ServerReport, ServerUsage, ServiceId, ServiceState, Share, UnitState,
     },
 };
 
@@ -24,13 +24,12 @@ impl Renderer<'_> {
     }
 
     pub(super) fn agent_ready(&self, record: &mut Record, ready: &AgentReady) {
-        let hooks = ready.coverage.len();
-        let attached = ready.coverage.iter().filter(|hook| hook.missing.is_none()).count();
+        let (attached, hooks) = HookCoverage::counts(&ready.coverage);
         let test = match &ready.self_test {
             Ok(took) => format!("the self-test saw a death within {} µs", took.as_micros()),
             Err(why) => format!("the self-test failed: {why}"),
         };
-        let replaced = ready.coverage.iter().filter(|hook| hook.fallback.is_some()).count();
+        let replaced = ready.coverage.iter().filter(|hook| hook.fallback.is_some() && !hook.absent).count();
         let replaced = if replaced > 0 { format!(", {replaced} stood in for") } else { String::new() };
         let place = match &ready.place {
             place if place.sees_the_host() && place.container.is_none() => String::new(),
@@ -52,6 +51,7 @@ impl Renderer<'_> {
                     hook: self.name(hook.hook),
                     attached: hook.missing.is_none(),
                     reason: hook.missing.as_ref().map(|why| self.text(why, room::MESSAGE)),
+                    absent: hook.absent,
                     fallback: hook.fallback.as_ref().map(|what| self.text(what, room::MESSAGE)),
                     lacking: hook.lacking.iter().map(|what| self.text(what, room::DETAIL)).collect(),
                 })

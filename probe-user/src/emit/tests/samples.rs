@@ -1,5 +1,7 @@
 //! Samples of facts, at least one of each kind.
 
+mod host;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
@@ -11,12 +13,12 @@ use crate::{
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
         CommandKind, Container, DatabaseRole, Direction, DrillFault, EventId, ExitStatus, Fact, FaultContext,
-        Holder, HookCoverage, HookEvent, HookRun, HostCheck, HostReading, HostState, HostSubject, Incident,
-        IncidentId, Listener, Membership, OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase,
-        Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit,
-        ProcessKey, Protocol, Reload, ReloadChanges, Resource, Restart, RestartMethod, Retransmits, Sender,
-        ServerReport, ServerUsage, ServiceGrowth, ServiceId, ServiceState, Severity, Share, SocketError,
-        Source, SuppressedAlert, Suspension, TcpState, Timing, UnitJob, UnitState, User, Verdict,
+        Holder, HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener, Membership, OomKill,
+        OomScope, Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind,
+        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges,
+        Resource, Restart, RestartMethod, Retransmits, Sender, ServerReport, ServerUsage, ServiceGrowth,
+        ServiceId, ServiceState, Severity, Share, SocketError, Source, SuppressedAlert, Suspension, TcpState,
+        Timing, UnitJob, UnitState, User, Verdict,
     },
     growth::Forecast,
 };
@@ -89,21 +91,6 @@ pub fn asked() -> Fact {
 
 pub fn down() -> Fact {
     Fact::ServiceState(API, ServiceState::Down, ServiceState::Healthy, "its main process died".to_owned())
-}
-
-fn host_state(is_well: bool) -> Fact {
-    let reading = HostReading {
-        at: START,
-        subject: HostSubject { check: HostCheck::Space, target: "/var".to_owned() },
-        source: Source::Proc,
-        value: 93.26,
-        limit: 90.0,
-        time_left: Some(Duration::from_secs(5400)),
-        exhausted: false,
-        device: Some("254:0".to_owned()),
-        words: "/var (/dev/vda) is 93 % full: 1.2 GiB of 17.8 GiB are left".to_owned(),
-    };
-    Fact::HostState(HostState { reading, is_well })
 }
 
 pub fn incident() -> Fact {
@@ -395,13 +382,22 @@ pub fn facts() -> Vec<Fact> {
             HookCoverage {
                 hook: "sched_process_exit",
                 missing: None,
+                absent: false,
                 fallback: None,
                 lacking: vec!["senders of signals: no such tracepoint".to_owned()],
             },
             HookCoverage {
                 hook: "mark_victim",
                 missing: Some("no such tracepoint".to_owned()),
+                absent: false,
                 fallback: Some("the kernel's log".to_owned()),
+                lacking: Vec::new(),
+            },
+            HookCoverage {
+                hook: "mce_record",
+                missing: Some("no such tracepoint".to_owned()),
+                absent: true,
+                fallback: None,
                 lacking: Vec::new(),
             },
         ],
@@ -473,8 +469,9 @@ pub fn facts() -> Vec<Fact> {
         operator(CommandKind::Ack, Some(API), Some(IncidentId::new(3)), None),
         operator(CommandKind::Stop, Some(WEB), None, Some("hostprobe cannot stop it")),
         operator(CommandKind::Drill, Some(API), None, None),
-        host_state(false),
-        host_state(true),
+        host::host_state(false),
+        host::host_state(true),
+        host::host_fault(),
         Fact::Loss { class: "exits".to_owned(), count: 12, place: "urgent ring".to_owned() },
     ]
 }

@@ -181,6 +181,9 @@ pub struct Coverage {
     /// Why it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Whether the kernel has no such tracepoint because it lacks what the hook reports about.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
     /// The fallback in its place, and what that cannot report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,

@@ -244,6 +244,7 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
                     exhausted: value > 95.0,
                     device: Some("254:0".into()),
                     words: "full".into(),
+                    fault: None,
                 })
             }
             6 => Observation::WritesTo(service, vec!["254:0".into(); random.below(2) as usize]),

@@ -18,6 +18,7 @@ fn reading(check: HostCheck, value: f64, now: Timestamp) -> HostReading {
         exhausted: value >= 99.0,
         device: is_of_file_system.then(|| DEVICE.to_owned()),
         words: format!("{target} is {value:.0} % full"),
+        fault: None,
     }
 }
 

@@ -45,7 +45,18 @@ impl Measured {
     fn reading(self, at: Timestamp) -> HostReading {
         let Self { check, target, value, limit, time_left, exhausted, device, words } = self;
         let subject = HostSubject { check, target };
-        HostReading { at, subject, source: Source::Proc, value, limit, time_left, exhausted, device, words }
+        HostReading {
+            at,
+            subject,
+            source: Source::Proc,
+            value,
+            limit,
+            time_left,
+            exhausted,
+            device,
+            words,
+            fault: None,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use btf_rs::{Btf, BtfType, Struct, Type};
 
 use self::sections::{DEPTH, PROTOTYPE_PREFIX, Sections};
 
+mod modules;
 pub mod reduce;
 pub mod sections;
 #[cfg(test)]
@@ -66,11 +67,16 @@ pub struct KernelTypes {
 }
 
 impl KernelTypes {
-    /// Reads the named types of a BTF file.
-    pub fn read(path: &Path, names: &reduce::Names) -> Result<Self, BtfError> {
+    /// Reads the named types of a kernel's BTF file and of the files of those modules that are there. The file of a module
+    /// that makes no sense is left out.
+    pub fn read(path: &Path, modules: &[&str], names: &reduce::Names) -> Result<Self, BtfError> {
         let unreadable = |reason: String| BtfError::Unreadable { path: path.to_owned(), reason };
-        let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-        reduce::reduce(&bytes, names).and_then(|reduced| Self::parse(&reduced)).map_err(unreadable)
+        let kernel = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+        let modules: Vec<Vec<u8>> =
+            modules.iter().filter_map(|name| std::fs::read(path.with_file_name(name)).ok()).collect();
+        reduce::reduce(&modules::joined(&kernel, &modules).map_err(unreadable)?, names)
+            .and_then(|reduced| Self::parse(&reduced))
+            .map_err(unreadable)
     }
 
     /// Reads BTF from memory.

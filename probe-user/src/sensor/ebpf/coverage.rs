@@ -1,5 +1,7 @@
 //! The hooks, and whether they are attached.
 
+use crate::fact::HostCheck;
+
 /// A tracepoint of the kernel, and the eBPF program there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
@@ -21,11 +23,23 @@ pub enum Hook {
     SocketReport,
     /// A TCP segment was sent again.
     Retransmit,
+    /// A task has not run for minutes.
+    HungTask,
+    /// A disk failed a request.
+    BlockError,
+    /// ext4 found an error.
+    Ext4Error,
+    /// XFS gave a file system up.
+    XfsShutdown,
+    /// The processor reports an error that it did not correct.
+    MachineCheck,
+    /// A memory controller reports an error that it did not correct.
+    MemoryError,
 }
 
 impl Hook {
     /// Every hook. The ones that add to the records of others come first, so that these are complete from the start.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 15] = [
         Self::Signal,
         Self::Fork,
         Self::Cgroup,
@@ -34,6 +48,12 @@ impl Hook {
         Self::Socket,
         Self::SocketReport,
         Self::Retransmit,
+        Self::HungTask,
+        Self::BlockError,
+        Self::Ext4Error,
+        Self::XfsShutdown,
+        Self::MachineCheck,
+        Self::MemoryError,
         Self::Exit,
     ];
 
@@ -49,6 +69,12 @@ impl Hook {
             Self::Socket => "inet_sock_set_state",
             Self::SocketReport => "inet_sk_error_report",
             Self::Retransmit => "tcp_retransmit_skb",
+            Self::HungTask => "sched_process_hang",
+            Self::BlockError => "block_rq_error",
+            Self::Ext4Error => "ext4_error",
+            Self::XfsShutdown => "xfs_force_shutdown",
+            Self::MachineCheck => "mce_record",
+            Self::MemoryError => "mc_event",
         }
     }
 
@@ -69,6 +95,12 @@ impl Hook {
             Self::Socket => "listeners, connections and their errors",
             Self::SocketReport => "errors of UDP sockets",
             Self::Retransmit => "segments sent again",
+            Self::HungTask => "tasks that have not run for minutes",
+            Self::BlockError => "failed reads and writes of disks",
+            Self::Ext4Error => "damage of ext4 file systems",
+            Self::XfsShutdown => "XFS file systems that gave up",
+            Self::MachineCheck => "hardware errors that the processor reports",
+            Self::MemoryError => "memory errors that a driver reports",
         }
     }
 
@@ -84,6 +116,32 @@ impl Hook {
             Self::Socket => "socket",
             Self::SocketReport => "socket report",
             Self::Retransmit => "retransmit",
+            Self::HungTask => "hung task",
+            Self::BlockError => "block error",
+            Self::Ext4Error => "ext4",
+            Self::XfsShutdown => "xfs",
+            Self::MachineCheck => "machine check",
+            Self::MemoryError => "memory",
+        }
+    }
+
+    /// The check of the host that it serves, if it serves one. A kernel without the part that may fail has no such
+    /// tracepoint, and lacks nothing.
+    pub const fn host_check(self) -> Option<HostCheck> {
+        match self {
+            Self::HungTask => Some(HostCheck::HungTask),
+            Self::BlockError => Some(HostCheck::BlockErrors),
+            Self::Ext4Error | Self::XfsShutdown => Some(HostCheck::FsErrors),
+            Self::MachineCheck | Self::MemoryError => Some(HostCheck::MemoryErrors),
+            Self::Exit
+            | Self::Oom
+            | Self::Signal
+            | Self::Fork
+            | Self::Cgroup
+            | Self::Exec
+            | Self::Socket
+            | Self::SocketReport
+            | Self::Retransmit => None,
         }
     }
 }
@@ -96,6 +154,8 @@ pub struct Attachment {
     pub attached: bool,
     /// Why not, if not.
     pub reason: Option<String>,
+    /// The kernel has no such tracepoint, as it lacks what the hook reports about.
+    pub absent: bool,
     /// Details its records lack on this kernel, each with the reason. Empty on a kernel that has everything.
     pub lacking: Vec<String>,
 }

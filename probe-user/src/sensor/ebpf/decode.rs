@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod bytes;
+mod host;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,21 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         }
         abi::KIND_CGROUP => {
             check(size_of::<abi::CgroupMade>()).and_then(|()| cgroup(&bytes)).map(Record::Cgroup)
+        }
+        abi::KIND_HUNG_TASK => {
+            check(size_of::<abi::HungTask>()).and_then(|()| host::hung_task(&bytes)).map(Record::Host)
+        }
+        abi::KIND_BLOCK_ERROR => {
+            check(size_of::<abi::BlockError>()).and_then(|()| host::block_error(&bytes)).map(Record::Host)
+        }
+        abi::KIND_FILE_SYSTEM_ERROR => check(size_of::<abi::FileSystemError>())
+            .and_then(|()| host::file_system(&bytes))
+            .map(Record::Host),
+        abi::KIND_MACHINE_CHECK => {
+            check(size_of::<abi::MachineCheck>()).and_then(|()| host::machine_check(&bytes)).map(Record::Host)
+        }
+        abi::KIND_MEMORY_ERROR => {
+            check(size_of::<abi::MemoryError>()).and_then(|()| host::memory(&bytes)).map(Record::Host)
         }
         other => Err(DecodeError::Kind(other)),
     }

@@ -34,7 +34,10 @@ enum Need {
     Should,
 }
 
-use Hook::{Cgroup, Exec, Exit, Fork, Oom, Retransmit, Signal, Socket, SocketReport};
+use Hook::{
+    BlockError, Cgroup, Exec, Exit, Ext4Error, Fork, HungTask, MachineCheck, MemoryError, Oom, Retransmit,
+    Signal, Socket, SocketReport, XfsShutdown,
+};
 use Need::{Must, Should};
 
 const TASK: &str = "task_struct";
@@ -44,21 +47,25 @@ const SUBSYSTEMS: &str = "cgroup_subsys_id";
 const MEMORY: &str = "memory_cgrp_id";
 const MM: &str = "mm_struct";
 const RESIDENT: &str = "rss_stat";
-const ALL: &[Hook] = &[Exit, Oom, Signal, Fork, Exec, Socket];
+const WRAPPED_MCE: &str = "mce_hw_err";
+const WRAPPED_MCE_FIELD: &str = "m";
+const MCE: &str = "mce";
+const ALL: &[Hook] = &[Exit, Oom, Signal, Fork, Exec, Socket, HungTask];
 const PROCESS: &[Hook] = &[Exit, Oom, Signal, Exec];
-const PLACED: &[Hook] = &[Exit, Oom, Exec, Socket];
-const CGROUP_ID: &[Hook] = &[Exit, Oom, Cgroup, Exec, Socket, SocketReport];
+const NAMED: &[Hook] = &[Exit, Oom, Signal, Exec, HungTask];
+const PLACED: &[Hook] = &[Exit, Oom, Exec, Socket, HungTask];
+const CGROUP_ID: &[Hook] = &[Exit, Oom, Cgroup, Exec, Socket, SocketReport, HungTask];
 const SOCKETS: &[Hook] = &[Socket, SocketReport];
 const PEERS: &[Hook] = &[Socket, SocketReport, Retransmit];
 
 /// Name of the global, the lookup of its value, the hooks that use it, and how much they need it.
 const FIELDS: &[(&str, Lookup, &[Hook], Need)] = &[
     ("OFF_TASK_TGID", Member(TASK, &["tgid"]), ALL, Must),
-    ("OFF_TASK_PID", Member(TASK, &["pid"]), &[Oom], Must),
+    ("OFF_TASK_PID", Member(TASK, &["pid"]), &[Oom, HungTask], Must),
     ("OFF_TASK_GROUP_LEADER", Member(TASK, &["group_leader"]), ALL, Must),
     ("OFF_TASK_REAL_PARENT", Member(TASK, &["real_parent"]), &[Exit, Exec, Socket], Must),
     ("OFF_TASK_START_BOOTTIME", Member(TASK, &["start_boottime", "real_start_time"]), ALL, Must),
-    ("OFF_TASK_COMM", Member(TASK, &["comm"]), PROCESS, Must),
+    ("OFF_TASK_COMM", Member(TASK, &["comm"]), NAMED, Must),
     ("OFF_TASK_MM", Member(TASK, &["mm"]), &[Oom, Exec], Must),
     ("OFF_TASK_SIGNAL", Member(TASK, &["signal"]), &[Exit, Oom], Must),
     ("OFF_TASK_THREAD_PID", Member(TASK, &["thread_pid"]), &[Exit], Should),
@@ -114,6 +121,20 @@ const FIELDS: &[(&str, Lookup, &[Hook], Need)] = &[
     ("OFF_SOCK_PROTOCOL", Member("sock", &["sk_protocol"]), &[SocketReport], Must),
     ("OFF_SOCK_CGROUP", Member("sock", &["sk_cgrp_data.cgroup"]), &[SocketReport], Must),
     ("OFF_INET_SPORT", Member("inet_sock", &["inet_sport"]), SOCKETS, Must),
+    ("OFF_REQUEST_QUEUE", Member("request", &["q"]), &[BlockError], Must),
+    ("OFF_REQUEST_FLAGS", Member("request", &["cmd_flags"]), &[BlockError], Must),
+    ("OFF_REQUEST_SECTOR", Member("request", &["__sector"]), &[BlockError], Must),
+    ("OFF_QUEUE_DISK", Member("request_queue", &["disk"]), &[BlockError], Must),
+    ("OFF_DISK_NAME", Member("gendisk", &["disk_name"]), &[BlockError], Must),
+    ("OFF_DISK_MAJOR", Member("gendisk", &["major"]), &[BlockError], Must),
+    ("OFF_SUPER_ID", Member("super_block", &["s_id"]), &[Ext4Error, XfsShutdown], Must),
+    ("OFF_SUPER_DEV", Member("super_block", &["s_dev"]), &[Ext4Error, XfsShutdown], Should),
+    ("OFF_XFS_SUPER", Member("xfs_mount", &["m_super"]), &[XfsShutdown], Must),
+    ("OFF_MCE_STATUS", Member(MCE, &["status"]), &[MachineCheck], Must),
+    ("OFF_MCE_ADDR", Member(MCE, &["addr"]), &[MachineCheck], Should),
+    ("OFF_MCE_BANK", Member(MCE, &["bank"]), &[MachineCheck], Should),
+    ("OFF_MCE_VENDOR", Member(MCE, &["cpuvendor"]), &[MachineCheck], Must),
+    ("OFF_MCE_CPU", Member(MCE, &["extcpu"]), &[MachineCheck], Should),
 ];
 
 /// The kernel's enum of helpers, and the helper that returns the current task as a typed pointer.
@@ -153,18 +174,27 @@ pub struct Resolved {
     pub globals: BTreeMap<&'static str, u32>,
     /// Hooks that must not be loaded, with the reason.
     pub unusable: BTreeMap<Hook, String>,
+    /// Those of them whose tracepoint the kernel does not have because it lacks what they report about.
+    pub absent: BTreeSet<Hook>,
     /// Details that a hook's records lack.
     pub lacking: BTreeMap<Hook, Vec<String>>,
 }
 
 /// Looks all globals up. An absent field becomes [`ABSENT`] and a reason.
 pub fn resolve(types: &KernelTypes) -> Resolved {
-    let mut resolved =
-        Resolved { globals: BTreeMap::new(), unusable: BTreeMap::new(), lacking: BTreeMap::new() };
+    let mut resolved = Resolved {
+        globals: BTreeMap::from([("MCE_OFFSET", 0)]),
+        unusable: BTreeMap::new(),
+        absent: BTreeSet::new(),
+        lacking: BTreeMap::new(),
+    };
     // Tracepoints first: a missing one explains more than a field that came with it.
     for hook in Hook::ALL {
         if let Err(reason) = prototype(types, hook, &mut resolved.globals) {
             resolved.unusable.entry(hook).or_insert(reason);
+        }
+        if hook.host_check().is_some() && types.tracepoint(hook.tracepoint()).is_err() {
+            resolved.absent.insert(hook);
         }
     }
     for (global, lookup, hooks, need) in FIELDS {
@@ -174,7 +204,7 @@ pub fn resolve(types: &KernelTypes) -> Resolved {
                 for hook in *hooks {
                     if *need == Must {
                         resolved.unusable.entry(*hook).or_insert_with(|| error.to_string());
-                    } else {
+                    } else if !resolved.absent.contains(hook) {
                         resolved.lacking.entry(*hook).or_default().push(error.to_string());
                     }
                 }
@@ -189,17 +219,20 @@ pub fn resolve(types: &KernelTypes) -> Resolved {
     resolved
 }
 
-/// Reads from a BTF file the types that [`resolve`] needs.
+/// Modules that hooks may be in. The types of one that is loaded are in a file beside the kernel's.
+const MODULES: &[&str] = &["ext4", "xfs"];
+
+/// Reads from a BTF file, and from those of loaded modules, the types that [`resolve`] needs.
 pub fn read(path: &Path) -> Result<KernelTypes, BtfError> {
-    KernelTypes::read(path, &names())
+    KernelTypes::read(path, MODULES, &names())
 }
 
 /// The names that [`resolve`] looks up.
 pub fn names() -> Names {
     let mut types: BTreeSet<_> =
         Hook::ALL.into_iter().map(|hook| KernelTypes::prototype(hook.tracepoint())).collect();
-    types.insert(HELPERS.to_owned());
-    let mut members = BTreeSet::from([TASK_HELPER]);
+    types.extend([HELPERS, WRAPPED_MCE].map(str::to_owned));
+    let mut members = BTreeSet::from([TASK_HELPER, WRAPPED_MCE_FIELD]);
     for (_, lookup, ..) in FIELDS {
         match lookup {
             Member(structure, names) => {
@@ -220,7 +253,19 @@ pub fn names() -> Names {
     Names { types, members }
 }
 
-/// Checks that a tracepoint passes the arguments that the program reads. Two tracepoints have two forms; globals say
+/// The hooks whose programs read a field of this structure.
+#[cfg(test)]
+pub fn needed_by(structure: &str) -> BTreeSet<Hook> {
+    let reads = |lookup: &Lookup| matches!(lookup, Member(of, _) | Size(of) if *of == structure);
+    FIELDS
+        .iter()
+        .filter(|(_, lookup, ..)| reads(lookup))
+        .flat_map(|(_, _, hooks, _)| *hooks)
+        .copied()
+        .collect()
+}
+
+/// Checks that a tracepoint passes the arguments that the program reads. Three tracepoints have two forms; globals say
 /// which.
 fn prototype(
     types: &KernelTypes,
@@ -250,6 +295,28 @@ fn prototype(
         Exec => (passes(0, TASK) && passes(2, "linux_binprm"), "task_struct, number, linux_binprm"),
         Socket => (passes(0, "sock") && arguments.len() >= 3, "sock, two numbers"),
         SocketReport | Retransmit => (passes(0, "sock"), "sock"),
+        HungTask => (passes(0, TASK), "task_struct"),
+        BlockError => (passes(0, "request") && arguments.len() >= 3, "request, two numbers"),
+        Ext4Error => (passes(0, "super_block") && arguments.len() >= 3, "super_block, text, number"),
+        XfsShutdown => {
+            (passes(0, "xfs_mount") && arguments.len() >= 5, "xfs_mount, two numbers, text, number")
+        }
+        MachineCheck => {
+            let offset = if passes(0, WRAPPED_MCE) {
+                types.offset(WRAPPED_MCE, WRAPPED_MCE_FIELD).ok()
+            } else {
+                Some(0)
+            };
+            globals.insert("MCE_OFFSET", offset.unwrap_or_default());
+            (passes(0, MCE) || (passes(0, WRAPPED_MCE) && offset.is_some()), "mce or mce_hw_err")
+        }
+        MemoryError => {
+            let texts = passes(1, "") && passes(2, "");
+            (
+                arguments.first() == Some(&Argument::Scalar) && texts && arguments.len() >= 9,
+                "number, two texts, and six more",
+            )
+        }
     };
     let unknown = || {
         format!(

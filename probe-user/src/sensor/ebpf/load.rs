@@ -19,7 +19,7 @@ use super::{
     namespace,
     options::Options,
     prefilter::Prefilter,
-    repeated::RepeatCounts,
+    repeated::{ErrorCounts, FaultCounts},
     retransmits::RetransmitCounts,
     rights,
     ring::Rings,
@@ -58,7 +58,8 @@ pub(super) struct Loaded {
     pub coverage: Vec<Attachment>,
     pub rings: Rings,
     pub watched: Watched,
-    pub errors: RepeatCounts,
+    pub errors: ErrorCounts,
+    pub faults: FaultCounts,
     pub retransmits: RetransmitCounts,
     pub signals: SentSignals,
     pub tally: Tally,
@@ -113,7 +114,8 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
         Prefilter::new(map(&mut ebpf, "PREFILTER")?)
             .map_err(|source| LoadError::Map { name: "PREFILTER", source })?,
     );
-    let errors = RepeatCounts::new(map(&mut ebpf, "ERRORS")?);
+    let errors = ErrorCounts::new(map(&mut ebpf, "ERRORS")?);
+    let faults = FaultCounts::new(map(&mut ebpf, "FAULTS")?);
     let retransmits = RetransmitCounts::new(map(&mut ebpf, "RETRANSMITS")?);
     let signals = SentSignals::new(map(&mut ebpf, "SIGNALS")?);
     let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
@@ -129,7 +131,19 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     let attached = coverage.iter().filter(|it| it.attached).map(|it| it.hook);
     let missed = Missed::of(&ebpf, attached);
     let tally = Tally::new(drops, exits, owners_balance);
-    Ok(Loaded { ebpf, coverage, rings, watched, errors, retransmits, signals, tally, missed, symbols })
+    Ok(Loaded {
+        ebpf,
+        coverage,
+        rings,
+        watched,
+        errors,
+        faults,
+        retransmits,
+        signals,
+        tally,
+        missed,
+        symbols,
+    })
 }
 
 /// Sets the sizes of the maps and the values of the globals.

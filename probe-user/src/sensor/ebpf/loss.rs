@@ -32,6 +32,8 @@ const CLASSES: [DropClass; DROP_CLASSES as usize] = [
     DropClass::Cgroup,
     DropClass::SocketOwner,
     DropClass::Descendant,
+    DropClass::HostFault,
+    DropClass::HostFaultThrottled,
 ];
 
 /// What a record of this class is about, and the ring that it is meant for.
@@ -52,6 +54,8 @@ const fn describe(class: DropClass) -> (LossClass, LossPlace) {
         DropClass::Cgroup => (LossClass::Cgroup, LossPlace::BulkRing),
         DropClass::SocketOwner => (LossClass::SocketOwner, LossPlace::Map("WATCHED_OWNERS")),
         DropClass::Descendant => (LossClass::Descendant, LossPlace::Map("DESCENDANTS")),
+        DropClass::HostFault => (LossClass::HostFault, LossPlace::UrgentRing),
+        DropClass::HostFaultThrottled => (LossClass::HostFaultThrottled, LossPlace::UrgentRing),
     }
 }
 

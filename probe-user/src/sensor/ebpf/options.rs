@@ -14,7 +14,7 @@ pub struct Options {
     pub prober: u32,
     /// Hooks that are not attached even where they could be.
     pub without: Vec<Hook>,
-    /// Whether what the kernel's log says of the host is reported.
+    /// Whether what the kernel's log says of the host is reported. What hooks report of it always is.
     pub host_reports: bool,
     /// Whether the programs themselves write debug lines. Costly, and off by default.
     pub log: bool,

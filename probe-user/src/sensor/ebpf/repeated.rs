@@ -1,44 +1,98 @@
-//! Socket errors after the first of their kind, which the eBPF programs only count.
+//! Socket errors, and faults of the host, after the first of their kind, which the eBPF programs only count.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::Hash};
 
-use aya::maps::{MapData, PerCpuHashMap};
+use aya::{
+    Pod,
+    maps::{MapData, PerCpuHashMap},
+};
 
-use crate::sensor::record::SocketError;
+use crate::sensor::record::{FAULT_KIND_WORDS, HostReport, SocketError};
 
 /// Repeats of one kind are reported at most once in this time. A kind without any for so long is new again.
 const WINDOW_NS: u64 = 10_000_000_000;
 
-/// The layout of `probe_abi::ErrorKey`.
-type Kind = [u64; 4];
+/// The counts of [`SocketError`]s, whose kind has the layout of `probe_abi::ErrorKey`.
+pub type ErrorCounts = RepeatCounts<[u64; 4], SocketError>;
 
-/// The counters in the kernel, and the last report of each kind.
-pub struct RepeatCounts {
-    // The value has the layout of `probe_abi::Repeats`: count, time of the last one.
-    counters: PerCpuHashMap<MapData, Kind, [u64; 2]>,
-    reported: HashMap<Kind, Reported>,
+/// The counts of [`HostReport`]s, whose kind has the layout of `probe_abi::FaultKey`.
+pub type FaultCounts = RepeatCounts<[u64; FAULT_KIND_WORDS], HostReport>;
+
+/// A record that stands for those of its kind.
+pub trait Repeatable: Clone {
+    type Kind;
+
+    /// None if the programs do not count its kind.
+    fn kind(&self) -> Option<Self::Kind>;
+
+    fn at_ns(&self) -> u64;
+
+    /// The same again, so often until then.
+    #[must_use]
+    fn repeated(&self, count: u64, at_ns: u64) -> Self;
 }
 
-struct Reported {
-    first: SocketError,
+impl Repeatable for SocketError {
+    type Kind = [u64; 4];
+
+    fn kind(&self) -> Option<Self::Kind> {
+        Some(self.kind)
+    }
+
+    fn at_ns(&self) -> u64 {
+        self.at_ns
+    }
+
+    fn repeated(&self, count: u64, at_ns: u64) -> Self {
+        Self { count, at_ns, ..self.clone() }
+    }
+}
+
+impl Repeatable for HostReport {
+    type Kind = [u64; FAULT_KIND_WORDS];
+
+    fn kind(&self) -> Option<Self::Kind> {
+        self.kind
+    }
+
+    fn at_ns(&self) -> u64 {
+        self.at_ns
+    }
+
+    fn repeated(&self, count: u64, at_ns: u64) -> Self {
+        Self { count, at_ns, ..self.clone() }
+    }
+}
+
+/// The counters in the kernel, and the last report of each kind.
+pub struct RepeatCounts<K: Pod, R> {
+    // The value has the layout of `probe_abi::Repeats`: count, time of the last one.
+    counters: PerCpuHashMap<MapData, K, [u64; 2]>,
+    reported: HashMap<K, Reported<R>>,
+}
+
+struct Reported<R> {
+    first: R,
     /// Reported repeats.
     count: u64,
-    /// Of the last report, or of the first error.
+    /// Of the last report, or of the first one of its kind.
     at_ns: u64,
 }
 
-impl RepeatCounts {
-    pub fn new(counters: PerCpuHashMap<MapData, Kind, [u64; 2]>) -> Self {
+impl<K: Pod + Eq + Hash, R: Repeatable<Kind = K>> RepeatCounts<K, R> {
+    pub fn new(counters: PerCpuHashMap<MapData, K, [u64; 2]>) -> Self {
         Self { counters, reported: HashMap::new() }
     }
 
-    pub fn add_first(&mut self, error: &SocketError) {
-        let reported = Reported { first: error.clone(), count: 0, at_ns: error.at_ns };
-        self.reported.insert(error.kind, reported);
+    pub fn add_first(&mut self, first: &R) {
+        if let Some(kind) = first.kind() {
+            let reported = Reported { first: first.clone(), count: 0, at_ns: first.at_ns() };
+            self.reported.insert(kind, reported);
+        }
     }
 
     /// The repeats that are due.
-    pub fn take(&mut self, now_ns: u64) -> Vec<SocketError> {
+    pub fn take(&mut self, now_ns: u64) -> Vec<R> {
         let mut repeats = Vec::new();
         let Self { counters, reported } = self;
         reported.retain(|kind, last| {
@@ -54,8 +108,7 @@ impl RepeatCounts {
             if count == before {
                 return counters.remove(kind).is_err();
             }
-            let error = SocketError { at_ns: last_ns, count: count - before, ..last.first.clone() };
-            repeats.push(error);
+            repeats.push(last.first.repeated(count - before, last_ns));
             last.count = count;
             last.at_ns = now_ns;
             true

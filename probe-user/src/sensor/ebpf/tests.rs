@@ -81,7 +81,8 @@ fn shell(after: &str) -> Child {
 fn every_hook_attaches_and_lacks_nothing() {
     let Some(Fixture { sensor, .. }) = fixture("every_hook_attaches_and_lacks_nothing") else { return };
     for hook in sensor.coverage() {
-        assert!(hook.attached && hook.lacking.is_empty(), "{hook:?}");
+        // A kernel without machine checks, for example, has no such tracepoint.
+        assert!(hook.attached != hook.absent && hook.lacking.is_empty(), "{hook:?}");
     }
 }
 
@@ -136,7 +137,7 @@ fn the_programs_log_if_asked() {
     else {
         return;
     };
-    assert!(sensor.coverage().iter().all(|it| it.attached), "{:?}", sensor.coverage());
+    assert!(sensor.coverage().iter().all(|it| it.attached != it.absent), "{:?}", sensor.coverage());
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::DEBUG)

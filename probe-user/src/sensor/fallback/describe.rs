@@ -13,6 +13,8 @@ pub const CGROUPS: &str =
     "/sys/fs/cgroup, read when a process in a cgroup is first reported, if it is still there";
 pub const RETRANSMITS: &str = "the counts of segments sent again of each open socket, read every few seconds";
 
+pub const HOST_FAULTS: &str = "the kernel's log, read every second, without numbers";
+
 pub fn exits(connector: Option<&io::Result<Connector>>) -> String {
     match connector {
         Some(Err(error)) => format!(

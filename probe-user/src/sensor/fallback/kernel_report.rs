@@ -32,7 +32,17 @@ impl ReportLine {
     /// The same as a record, of when it was read.
     pub fn record(self, at: Timestamp) -> HostReport {
         let Self { subject, exhausted, words } = self;
-        HostReport { at_ns: at.as_nanos(), source: Source::Kmsg, subject, exhausted, count: 1, words }
+        HostReport {
+            at_ns: at.as_nanos(),
+            source: Source::Kmsg,
+            subject,
+            exhausted,
+            count: 1,
+            words,
+            device: None,
+            fault: None,
+            kind: None,
+        }
     }
 }
 

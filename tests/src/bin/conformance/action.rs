@@ -51,6 +51,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         "allocate" => loop {
             fault::allocate(1);
         },
+        "write" => std::fs::write(rest.first().context("a file is missing")?, b"written")?,
         "kill" => {
             let target = Pid::from_raw(number(0)?).context("not a process")?;
             let signal = Signal::from_named_raw(number(1)?).context("not a signal")?;

@@ -2,10 +2,12 @@
 
 mod fallback;
 mod hooks;
+mod host;
 mod identity;
 mod listeners;
 mod loss;
 mod oom;
+mod prog_run;
 mod signals;
 mod sockets;
 mod statuses;
@@ -59,6 +61,7 @@ pub fn run(exclusive: bool) -> Result<()> {
         report::check(name, &outcome);
         fixture.clear();
     }
+    host::run(&mut fixture);
     let whole = if exclusive {
         oom::of_the_machine(&mut fixture)
     } else {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::sections::{
-    ARRAY, CONST, DEPTH, ENUM, FORWARD, FUNC_PROTO, HEADER, POINTER, PROTOTYPE_PREFIX, RESTRICT, RawType,
+    self, ARRAY, CONST, DEPTH, ENUM, FORWARD, FUNC_PROTO, POINTER, PROTOTYPE_PREFIX, RESTRICT, RawType,
     STRUCT, Sections, TYPE_TAG, TYPEDEF, UNION, VOLATILE,
 };
 
@@ -165,14 +165,7 @@ impl<'a> Copy<'a> {
 
     fn encode(self) -> Vec<u8> {
         let types: Vec<u8> = self.types.iter().flatten().flat_map(|it| it.to_le_bytes()).collect();
-        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(0);
-        let mut bytes = vec![0x9f, 0xeb, 1, 0];
-        for word in [HEADER as u32, 0, length(&types), length(&types), length(&self.strings)] {
-            bytes.extend(word.to_le_bytes());
-        }
-        bytes.extend(types);
-        bytes.extend(self.strings);
-        bytes
+        sections::encode(&types, &self.strings)
     }
 }
 

@@ -8,6 +8,7 @@ pub const DEPTH: usize = 32;
 /// The name of the type that describes a raw tracepoint's arguments begins with this.
 pub const PROTOTYPE_PREFIX: &str = "btf_trace_";
 
+pub const INT: u32 = 1;
 pub const ARRAY: u32 = 3;
 pub const STRUCT: u32 = 4;
 pub const UNION: u32 = 5;
@@ -18,8 +19,14 @@ pub const VOLATILE: u32 = 9;
 pub const CONST: u32 = 10;
 pub const RESTRICT: u32 = 11;
 pub const POINTER: u32 = 2;
+pub const FUNC: u32 = 12;
 pub const FUNC_PROTO: u32 = 13;
+pub const VAR: u32 = 14;
+pub const DATASEC: u32 = 15;
+pub const FLOAT: u32 = 16;
+pub const DECL_TAG: u32 = 17;
 pub const TYPE_TAG: u32 = 18;
+pub const ENUM64: u32 = 19;
 
 /// Bytes of the header, and of the part that all types have in common.
 pub const HEADER: usize = 24;
@@ -27,8 +34,8 @@ const COMMON: usize = 12;
 
 /// The two sections after the header.
 pub struct Sections<'a> {
-    types: &'a [u8],
-    strings: &'a [u8],
+    pub types: &'a [u8],
+    pub strings: &'a [u8],
 }
 
 impl<'a> Sections<'a> {
@@ -75,11 +82,11 @@ impl<'a> Sections<'a> {
         let size_or_type = size_or_type.ok_or_else(cut)?;
         let (kind, items) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
         let size = match kind {
-            1 | 14 | 17 => 4,
+            INT | VAR | DECL_TAG => 4,
             ARRAY => 12,
-            STRUCT | UNION | 15 | 19 => 12 * items,
+            STRUCT | UNION | DATASEC | ENUM64 => 12 * items,
             ENUM | FUNC_PROTO => 8 * items,
-            POINTER | FORWARD..=RESTRICT | 12 | 16 | TYPE_TAG => 0,
+            POINTER | FORWARD..=RESTRICT | FUNC | FLOAT | TYPE_TAG => 0,
             other => return Err(format!("is of the unknown kind {other}")),
         };
         let range = at..at + COMMON + size;
@@ -115,6 +122,18 @@ impl<'a> RawType<'a> {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+pub fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().copied().map(u32::from_le_bytes)
+}
+
+/// A file of these sections.
+pub fn encode(types: &[u8], strings: &[u8]) -> Vec<u8> {
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(0);
+    let mut bytes = vec![0x9f, 0xeb, 1, 0];
+    for word in [HEADER as u32, 0, length(types), length(types), length(strings)] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.extend(types);
+    bytes.extend(strings);
+    bytes
 }

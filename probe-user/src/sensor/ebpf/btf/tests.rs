@@ -16,6 +16,7 @@ const CONST: u32 = 10;
 const FUNC_PROTO: u32 = 13;
 
 /// Writes BTF, see <https://docs.kernel.org/bpf/btf.html>. Types are numbered from 1 in order of appearance.
+#[derive(Clone)]
 struct Writer {
     types: Vec<u8>,
     strings: Vec<u8>,
@@ -82,6 +83,13 @@ impl Writer {
 
     fn types(&self) -> KernelTypes {
         KernelTypes::parse(&self.bytes()).unwrap()
+    }
+
+    /// The file of a module: what was added to `kernel`, which goes on where that ends.
+    fn after(&self, kernel: &Self) -> Vec<u8> {
+        let [types, strings] = [(&self.types, &kernel.types), (&self.strings, &kernel.strings)]
+            .map(|(all, before)| all[before.len()..].to_vec());
+        Self { types, strings, count: 0 }.bytes()
     }
 }
 
@@ -168,6 +176,38 @@ fn the_form_of_a_tracepoint_decides_which_arguments_are_read() {
         assert!(resolved.unusable.contains_key(&Hook::Socket));
         assert!(resolved.lacking[&Hook::Exit].contains(&"this kernel has no type upid".to_owned()));
     }
+}
+
+#[test]
+fn hooks_in_modules_are_found_in_the_modules_files() {
+    let mut kernel = Writer::new();
+    let id = kernel.array(1, 32);
+    let block = kernel.aggregate(STRUCT, "super_block", 64, &[("s_dev", 1, 0), ("s_id", id, 16)]);
+    let (mut ext4, mut xfs) = (kernel.clone(), kernel.clone());
+    let pointer = ext4.add("", PTR, 0, block, &[]);
+    let text = ext4.add("", PTR, 0, 1, &[]);
+    ext4.tracepoint("ext4_error", &[pointer, text, 1]);
+    let pointer = xfs.add("", PTR, 0, block, &[]);
+    let mount = xfs.aggregate(STRUCT, "xfs_mount", 64, &[("m_super", pointer, 24)]);
+    let mount = xfs.add("", PTR, 0, mount, &[]);
+    xfs.tracepoint("xfs_force_shutdown", &[mount, 1, 1, pointer, 1]);
+
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    let resolved = || fields::resolve(&fields::read(&folder.path().join("vmlinux")).unwrap());
+    let both = [Hook::Ext4Error, Hook::XfsShutdown];
+    write("vmlinux", &kernel.bytes());
+    assert!(both.iter().all(|hook| resolved().absent.contains(hook)));
+    write("xfs", &xfs.after(&kernel));
+    write("ext4", &ext4.after(&kernel));
+    let found = resolved();
+    for hook in both {
+        assert!(!found.unusable.contains_key(&hook), "{:?}", found.unusable);
+    }
+    assert_eq!((found.globals["OFF_SUPER_ID"], found.globals["OFF_XFS_SUPER"]), (16, 24));
+    // A broken one costs its own hook.
+    write("ext4", b"no type information");
+    assert_eq!(both.map(|hook| resolved().absent.contains(&hook)), [true, false]);
 }
 
 #[test]

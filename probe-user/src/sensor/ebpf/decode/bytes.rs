@@ -62,7 +62,12 @@ impl<'a> Bytes<'a> {
     }
 
     pub fn comm(&self, offset: usize) -> Result<String, DecodeError> {
-        let bytes: [u8; abi::COMM_LEN] = self.array(offset)?;
+        self.text::<{ abi::COMM_LEN }>(offset)
+    }
+
+    /// A text of at most `N` bytes that ends with a NUL.
+    pub fn text<const N: usize>(&self, offset: usize) -> Result<String, DecodeError> {
+        let bytes: [u8; N] = self.array(offset)?;
         let text = bytes.split(|it| *it == 0).next().unwrap_or_default();
         Ok(String::from_utf8_lossy(text).into_owned())
     }

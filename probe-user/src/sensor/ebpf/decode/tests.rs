@@ -1,5 +1,6 @@
 use super::*;
 
+mod host;
 mod process;
 mod socket;
 mod wire;

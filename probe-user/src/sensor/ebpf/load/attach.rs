@@ -61,7 +61,8 @@ fn cover(ebpf: &mut Ebpf, hook: Hook, options: &Options, resolved: &Resolved) ->
     let reason =
         ruled_out(hook, options, resolved).or_else(|| attach(ebpf, hook).err().map(|error| explain(&error)));
     let lacking = resolved.lacking.get(&hook).cloned().unwrap_or_default();
-    Attachment { hook, attached: reason.is_none(), reason, lacking }
+    let absent = resolved.absent.contains(&hook) && !options.without.contains(&hook);
+    Attachment { hook, attached: reason.is_none(), reason, absent, lacking }
 }
 
 /// The scope of an OOM kill needs the kernel's symbols.

@@ -3,13 +3,9 @@
 //! No kernel here passes a thread id any more. So this check loads the programs as on such a kernel, and runs the one for
 //! `mark_victim` with a thread id itself.
 
-use std::{
-    fs,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
-};
+use std::{fs, os::fd::OwnedFd};
 
 use anyhow::{Context, Error, Result, ensure};
-use aya::programs::loaded_programs;
 use hostprobe::sensor::{
     ebpf::{
         Hook, Options,
@@ -22,18 +18,20 @@ use hostprobe::sensor::{
 use hostprobe_tests::memcg::MemoryCgroup;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
-use super::oom;
+use super::{oom, prog_run};
 use crate::{fixture::Fixture, report::Outcome};
+
+const MARK_VICTIM: &str = "mark_victim";
 
 pub fn check() -> Result<Outcome> {
     let folder = tempfile::tempdir()?;
     let paths = Paths { btf: folder.path().join("vmlinux"), ..Paths::default() };
     fs::write(&paths.btf, types_with_thread_id()?)?;
-    let others: Vec<u32> = programs()?.into_iter().map(|(id, _)| id).collect();
+    let others: Vec<u32> = prog_run::named(MARK_VICTIM)?.into_iter().map(|(id, _)| id).collect();
     let mut fixture = Fixture::at(Options::default(), &paths)?;
     let attached = fixture.sensor.coverage().iter().any(|it| it.hook == Hook::Oom && it.attached);
     ensure!(attached, "{:?}", fixture.sensor.coverage());
-    let ours = programs()?.into_iter().find(|(id, _)| !others.contains(id));
+    let ours = prog_run::named(MARK_VICTIM)?.into_iter().find(|(id, _)| !others.contains(id));
     let (_, program) = ours.context("the program is not among those loaded")?;
 
     // The program remembers the last signal per CPU, so the whole check stays on one CPU, as an OOM kill does.
@@ -80,7 +78,7 @@ fn types_with_thread_id() -> Result<Vec<u8>> {
         offsets.iter().map(|&offset| sections.type_at(offset as usize)).collect();
     let records = records.map_err(Error::msg)?;
     let by_id = |id: u32| usize::try_from(id).ok().and_then(|id| records.get(id.checked_sub(1)?));
-    let name = KernelTypes::prototype("mark_victim");
+    let name = KernelTypes::prototype(MARK_VICTIM);
     let alias = records.iter().find(|it| it.name == name).context("no prototype")?;
     let prototype =
         by_id(alias.size_or_type).and_then(|pointer| by_id(pointer.size_or_type)).context("no prototype")?;
@@ -91,35 +89,9 @@ fn types_with_thread_id() -> Result<Vec<u8>> {
     Ok(types)
 }
 
-/// All loaded programs for `mark_victim`, by id.
-fn programs() -> Result<Vec<(u32, OwnedFd)>> {
-    let mut found = Vec::new();
-    for program in loaded_programs() {
-        // Another process may unload its program meanwhile.
-        let Ok(program) = program else { continue };
-        if program.name() == b"mark_victim"
-            && let Ok(descriptor) = program.fd()
-        {
-            found.push((program.id(), descriptor.as_fd().try_clone_to_owned()?));
-        }
-    }
-    Ok(found)
-}
-
 /// Runs the program on this CPU with a thread id, and waits for its record.
 fn mark_victim(fixture: &mut Fixture, program: &OwnedFd, tid: u32) -> Result<Oom> {
-    const BPF_PROG_RUN: libc::c_int = 10;
-    let arguments = [u64::from(tid)];
-    // The part of `union bpf_attr` for this command, as words: `prog_fd`, `ctx_size_in` and `ctx_in` are what matters.
-    let mut request = [0_u32; 20];
-    request[0] = program.as_raw_fd().cast_unsigned();
-    request[10] = u32::try_from(size_of_val(&arguments))?;
-    let address = arguments.as_ptr().expose_provenance() as u64;
-    (request[12], request[13]) = (address as u32, (address >> 32) as u32);
-    // SAFETY: the request and the arguments that it points to live through the call and are as long as it says.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_RUN, request.as_mut_ptr(), size_of_val(&request)) };
-    ensure!(result == 0, "cannot run the program: {}", std::io::Error::last_os_error());
+    prog_run::run(program, &[u64::from(tid)])?;
     fixture.wait_for("OOM kill", |record| {
         if let Record::Oom(it) = record { Some(it.clone()).filter(|it| it.tid == tid) } else { None }
     })

@@ -245,7 +245,75 @@ pub fn cgroup_bytes() -> Vec<u8> {
         .0
 }
 
-pub fn all() -> [Vec<u8>; 9] {
+/// The beginning that all faults of the host have in common.
+fn fault(kind: u32, size: u32, subject: u64, fault: u32, variant: u32) -> Wire {
+    Wire::default()
+        .u32(kind) // header.kind
+        .u32(size) // header.size
+        .u64(9_000) // header.at_ns
+        .u64(subject) // key.subject
+        .u64(0)
+        .u32(fault) // key.fault
+        .u32(variant) // key.variant
+}
+
+pub fn hung_task_bytes(tid: u32) -> Vec<u8> {
+    fault(11, 104, 0x7265_6b72_6f77, 1, 0)
+        .u64(1_000) // start_ns
+        .u64(77) // cgroup_v2
+        .u64(0) // cgroup_mem_v1
+        .u32(4242) // tgid
+        .u32(tid) // tid
+        .text("server", 16) // comm
+        .text("worker", 16) // thread_comm
+        .0
+}
+
+pub fn block_error_bytes() -> Vec<u8> {
+    fault(12, 96, 0xffff_8000_1234_5678, 2, 1 | 7 << 8)
+        .u64(2048) // sector
+        .u32(4096) // bytes
+        .u32(1) // operation: a write
+        .u32(7) // status: of the medium
+        .u32(0) // pad
+        .text("nvme0n1", 32) // disk
+        .0
+}
+
+pub fn file_system_error_bytes(number: u32, flags: u32) -> Vec<u8> {
+    fault(13, 168, 0xffff_8000_1234_5678, number, 0)
+        .u32(8 << 20 | 1) // device
+        .u32(1455) // line
+        .u32(flags) // flags
+        .u32(4242) // tgid
+        .text("ls", 16) // comm
+        .text("sda1", 32) // target
+        .text("ext4_find_entry", 64) // place
+        .0
+}
+
+pub fn machine_check_bytes(status: u64) -> Vec<u8> {
+    fault(14, 64, 3, 5, 0)
+        .u64(status) // status
+        .u64(0x1234_5000) // address
+        .u32(3) // cpu
+        .u32(4) // bank
+        .0
+}
+
+pub fn memory_error_bytes() -> Vec<u8> {
+    fault(15, 192, 1, 6, 0)
+        .u64(0x1234_5000) // address
+        .u32(2) // errors
+        .u32(1) // severity
+        .u32(1) // controller
+        .u32(0) // pad
+        .text("DIMM_A1", 64) // label
+        .text("memory read error", 64) // message
+        .0
+}
+
+pub fn all() -> [Vec<u8>; 14] {
     [
         cgroup_bytes(),
         exit_bytes(),
@@ -256,5 +324,10 @@ pub fn all() -> [Vec<u8>; 9] {
         connect_bytes(),
         accept_queue_bytes(),
         stop_bytes(),
+        hung_task_bytes(4242),
+        block_error_bytes(),
+        file_system_error_bytes(3, 0),
+        machine_check_bytes(1 << 61),
+        memory_error_bytes(),
     ]
 }
