@@ -82,9 +82,9 @@ fn output(events: &Events, found: &mut Findings) -> EventOutput {
     let text = output.get_ref().as_str();
     match text {
         "-" => return EventOutput::Stdout,
-        "journald" => found.unsupported(output.span(), Unsupported::JournaldOutput),
-        _ if text.starts_with("unix:") => found.unsupported(output.span(), Unsupported::UnixOutput),
-        _ if text.starts_with("tcp:") => found.unsupported(output.span(), Unsupported::TcpOutput),
+        "journald" => found.unsupported(output.span(), Unsupported::Journald),
+        _ if text.starts_with("unix:") => found.unsupported(output.span(), Unsupported::UnixSocket),
+        _ if text.starts_with("tcp:") => found.unsupported(output.span(), Unsupported::Tcp),
         _ => {
             if let Some(path) = absolute(output, "\"-\" or the absolute path of a file", found) {
                 return EventOutput::File(path);

@@ -8,11 +8,11 @@ use super::error::Findings;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unsupported {
     /// `output = "unix:…"`.
-    UnixOutput,
+    UnixSocket,
     /// `output = "tcp:…"`.
-    TcpOutput,
+    Tcp,
     /// `output = "journald"`.
-    JournaldOutput,
+    Journald,
 }
 
 impl Unsupported {
@@ -20,9 +20,9 @@ impl Unsupported {
     fn what_and_expected(self) -> (&'static str, &'static str) {
         const OUTPUT: &str = r#""-" or the path of a file"#;
         match self {
-            Self::UnixOutput => ("events to a Unix socket are", OUTPUT),
-            Self::TcpOutput => ("events over TCP are", OUTPUT),
-            Self::JournaldOutput => ("events to journald are", OUTPUT),
+            Self::UnixSocket => ("events to a Unix socket are", OUTPUT),
+            Self::Tcp => ("events over TCP are", OUTPUT),
+            Self::Journald => ("events to journald are", OUTPUT),
         }
     }
 }

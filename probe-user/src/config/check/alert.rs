@@ -202,13 +202,16 @@ fn is_local(url: &Url) -> bool {
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
+/// An option, where it is given, and the addresses that it goes with.
+type OptionRow = (&'static str, Option<Range<usize>>, &'static [&'static str]);
+
 /// Complains about options that only other receivers have.
 fn options_fit(keys: &AlertKeys, format: AlertFormat, found: &mut Findings) {
     fn at<T>(value: &At<T>) -> Option<Range<usize>> {
         value.as_ref().map(Spanned::span)
     }
     const WITH_TOKEN: &[&str] = &["webhook", "slack", "pagerduty", "ntfy", "telegram"];
-    let options: [(&str, Option<Range<usize>>, &[&str]); 12] = [
+    let options: [OptionRow; 12] = [
         ("format", at(&keys.format), &["webhook"]),
         ("headers", at(&keys.headers), &["webhook"]),
         ("signing_key", at(&keys.signing_key), &["webhook"]),

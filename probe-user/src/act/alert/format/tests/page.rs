@@ -81,7 +81,7 @@ fn page() -> String {
         let calls = [("opens", sample(false), None), ("is over", sample(true), posted)];
         for (when, message, posted) in calls {
             let edit = posted.and_then(|posted| format.edit(&message, posted));
-            let call = edit.map_or_else(|| format.post(&message, None).unwrap(), |edit| edit);
+            let call = edit.unwrap_or_else(|| format.post(&message, None).unwrap());
             let _ = writeln!(page, "When an incident {when}:\n");
             page.push_str(&shown(call));
         }
