@@ -83,7 +83,7 @@ fn output(events: &Events, found: &mut Findings) -> EventOutput {
     match text {
         "-" => return EventOutput::Stdout,
         "journald" => found.unsupported(output.span(), Unsupported::Journald),
-        _ if text.starts_with("unix:") => found.unsupported(output.span(), Unsupported::Unix),
+        _ if text.starts_with("unix:") => found.unsupported(output.span(), Unsupported::UnixSocket),
         _ if text.starts_with("tcp:") => found.unsupported(output.span(), Unsupported::Tcp),
         _ => {
             if let Some(path) = absolute(output, "\"-\" or the absolute path of a file", found) {

@@ -8,7 +8,7 @@ use super::error::Findings;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unsupported {
     /// `output = "unix:…"`.
-    Unix,
+    UnixSocket,
     /// `output = "tcp:…"`.
     Tcp,
     /// `output = "journald"`.
@@ -20,7 +20,7 @@ impl Unsupported {
     fn what_and_expected(self) -> (&'static str, &'static str) {
         const OUTPUT: &str = r#""-" or the path of a file"#;
         match self {
-            Self::Unix => ("events to a Unix socket are", OUTPUT),
+            Self::UnixSocket => ("events to a Unix socket are", OUTPUT),
             Self::Tcp => ("events over TCP are", OUTPUT),
             Self::Journald => ("events to journald are", OUTPUT),
         }

@@ -44,7 +44,7 @@ pub(super) fn of(
         }
         AlertFormat::Slack => match token {
             Some(token) => Box::new(slack::Bot { writer, api: url()?, token, channel }),
-            None => Box::new(slack::Webhook { writer, url: url()? }),
+            None => Box::new(slack::IncomingWebhook { writer, url: url()? }),
         },
         AlertFormat::Pagerduty => {
             Box::new(pagerduty::Pagerduty { writer, url: url()?, key: token.unwrap_or_default() })

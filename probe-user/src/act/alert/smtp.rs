@@ -162,5 +162,6 @@ fn unreached(what: &str, error: &Error) -> Refused {
 }
 
 fn words(what: &str, error: &Error) -> String {
-    format!("{what}: {}", redact(&clipped(&causes(error), QUOTED)))
+    // Its text has its causes.
+    format!("{what}: {}", redact(&clipped(&error.to_string(), QUOTED)))
 }

@@ -202,8 +202,8 @@ fn is_local(url: &Url) -> bool {
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-/// An option, its place if it is there, and the receivers that have it.
-type ReceiverOption = (&'static str, Option<Range<usize>>, &'static [&'static str]);
+/// An option, where it is given, and the addresses that it goes with.
+type OptionRow = (&'static str, Option<Range<usize>>, &'static [&'static str]);
 
 /// Complains about options that only other receivers have.
 fn options_fit(keys: &AlertKeys, format: AlertFormat, found: &mut Findings) {
@@ -211,7 +211,7 @@ fn options_fit(keys: &AlertKeys, format: AlertFormat, found: &mut Findings) {
         value.as_ref().map(Spanned::span)
     }
     const WITH_TOKEN: &[&str] = &["webhook", "slack", "pagerduty", "ntfy", "telegram"];
-    let options: [ReceiverOption; 12] = [
+    let options: [OptionRow; 12] = [
         ("format", at(&keys.format), &["webhook"]),
         ("headers", at(&keys.headers), &["webhook"]),
         ("signing_key", at(&keys.signing_key), &["webhook"]),

@@ -22,12 +22,12 @@ const FIELDS_MAX: usize = 10;
 
 /// An incoming webhook. It has no updates.
 #[derive(Debug)]
-pub(super) struct Webhook {
+pub(super) struct IncomingWebhook {
     pub(super) writer: Writer,
     pub(super) url: Url,
 }
 
-impl Format for Webhook {
+impl Format for IncomingWebhook {
     fn post(&self, message: &Message, _: Option<&str>) -> Result<Call, String> {
         let body = body(&self.writer.text(message));
         Ok(Call::Request(Request::json(Method::POST, &self.url, &body)))

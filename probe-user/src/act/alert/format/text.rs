@@ -13,13 +13,17 @@ use crate::{
     },
     emit::Origin,
     escape::escaped,
-    fact::{Incident, Severity},
+    fact::{FaultContext, Incident, Severity},
     redact::redact,
 };
 
 /// The longest sentence about an incident, in characters, and the longest of the further values.
 const SUMMARY_MAX: usize = 1200;
 const VALUE_MAX: usize = 400;
+
+/// The changes before a fault, and the last lines of a log, that are told.
+const CHANGES_MAX: usize = 2;
+const LINES_MAX: usize = 3;
 
 /// The held services that are named.
 const HELD_MAX: usize = 20;
@@ -154,6 +158,11 @@ impl Writer {
         if let Some(snapshot) = &incident.snapshot {
             facts.push(("Snapshot", one_line(snapshot, VALUE_MAX)));
         }
+        let FaultContext { changes, logs } = &incident.context;
+        let changes = changes.iter().take(CHANGES_MAX);
+        facts.extend(changes.map(|change| ("Changed", one_line(change, VALUE_MAX))));
+        let lines = &logs[logs.len().saturating_sub(LINES_MAX)..];
+        facts.extend(lines.iter().map(|line| ("Log", one_line(line, VALUE_MAX))));
         if alert.test {
             return facts;
         }
