@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, fs};
 use super::{
     ProcReader,
     mount::{Mount, Storage, mount_at},
-    read_text,
+    process::{STATUS_MAX, status_field},
+    read_record, read_text,
 };
 
 /// Further descriptors of a process, and further processes, are left out: one open file of a file system is enough.
@@ -25,6 +26,12 @@ impl ProcReader {
             devices.extend(folder.and_then(|folder| written_at(&mounts, folder.to_str()?)));
         }
         devices
+    }
+
+    /// Whether a process writes files as root: its file system user id is 0 (`proc_pid_status(5)`). None if it is gone.
+    pub fn writes_as_root(&self, pid: u32) -> Option<bool> {
+        let status = read_record(&self.folder(pid).join("status"), STATUS_MAX).ok()?;
+        status_field(&String::from_utf8_lossy(&status), "Uid").nth(3).map(|user| user == 0)
     }
 
     fn open_for_writing(&self, pid: u32, mounts: &[Mount]) -> BTreeSet<String> {

@@ -100,6 +100,7 @@ fn host_state(is_well: bool) -> Fact {
         limit: 90.0,
         time_left: Some(Duration::from_secs(5400)),
         exhausted: false,
+        root_has_room: false,
         device: Some("254:0".to_owned()),
         words: "/var (/dev/vda) is 93 % full: 1.2 GiB of 17.8 GiB are left".to_owned(),
     };
