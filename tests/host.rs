@@ -17,6 +17,7 @@ use hostprobe_tests::{
     parts::{PostgresFolder, require, require_root},
     process::until,
 };
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -102,6 +103,52 @@ fn a_full_disk_is_the_cause_of_postgresqls_panic_and_its_restart_waits_for_room(
     wait_for(&daemon, mark, "incident.resolve", "host_disk_full", disk.path());
     daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "db"), LONG);
     assert_eq!(daemon.count(|event| is(event, "restart.request", "db")), 1, "after there was room");
+}
+
+/// A service that writes a line to its file on a disk when it starts, and keeps it open.
+fn writer(disk: &LoopDisk, name: &str, user: &str) -> String {
+    let log = disk.path().join(name).display().to_string();
+    let script =
+        format!("exec 3>>{log}; head -c 8192 /dev/zero >&3 || exit 7; echo $$ >{log}.pid; exec sleep 1000");
+    format!(
+        "[[service]]\nname = \"{name}\"\nexec = [\"/bin/sh\", \"-c\", {script:?}]\nuser = \"{user}\"\n\
+         output = \"/dev/null\"\n[service.restart]\nenabled = true\nbackoff = \"1s..1s\"\n"
+    )
+}
+
+#[test]
+fn a_disk_that_only_root_can_write_to_holds_the_services_of_other_users_alone() {
+    let Some(disk) = LoopDisk::new(100, &["-m", "5"]) else { return };
+    run(Command::new("/bin/chmod").arg("1777").arg(disk.path()));
+    let services = writer(&disk, "of-root", "root") + &writer(&disk, "of-nobody", "nobody");
+    let daemon = Daemon::start(&format!("{}{services}", config_of(&disk)), &[]);
+    daemon.ready();
+    let pid = |name: &str| {
+        let file = disk.path().join(format!("{name}.pid"));
+        until("the service has started", LONG, || fs::read_to_string(&file).ok()?.trim().parse::<i32>().ok())
+    };
+    let (of_root, of_nobody) = (pid("of-root"), pid("of-nobody"));
+    let mark = daemon.mark();
+    disk.fill_as_another_user();
+    wait_for(&daemon, mark, "incident.open", "host_disk_full", disk.path());
+    for pid in [of_root, of_nobody] {
+        rustix::process::kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL)
+            .expect("it is killed");
+    }
+    let hold = daemon.wait_for_after(mark, |event| is(event, "restart.hold", "of-nobody"), LONG);
+    let why = text(&hold, "event.reason");
+    assert!(why.contains("which takes no more data of other users than root"), "{why}");
+    daemon.wait_for_after(mark, |event| is(event, "restart.done", "of-root"), LONG);
+    assert_eq!(daemon.count(|event| is(event, "restart.hold", "of-root")), 0);
+    assert_eq!(daemon.count(|event| is(event, "restart.request", "of-nobody")), 0);
+    let written = until("it has written again", LONG, || {
+        let length = fs::metadata(disk.path().join("of-root")).ok()?.len();
+        (length == 2 * 8192).then_some(length)
+    });
+    assert_eq!(written, 2 * 8192);
+
+    disk.make_room();
+    daemon.wait_for_after(mark, |event| is(event, "restart.done", "of-nobody"), LONG);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Services that fail for the fault of another, or only for their probe, are not restarted.
 
-use std::{path::Path, thread, time::Duration};
+use std::{fs, path::Path, thread, time::Duration};
 
 use hostprobe_tests::{
     daemon::Daemon,
@@ -8,7 +8,7 @@ use hostprobe_tests::{
     incident_events::{is, text, wait_until_healthy},
     lab::probed::{QUICK, restarts, service, start, words},
     network,
-    parts::{Certificate, MariadbFolder, Redis, haproxy, nginx, require, require_root},
+    parts::{Certificate, MariadbFolder, Redis, haproxy, haproxy_http, nginx, require, require_root},
     process::Running,
     victim::Victim,
 };
@@ -83,6 +83,42 @@ fn a_proxy_or_an_application_before_a_dead_server_is_held_until_the_server_is_ba
     }
     drop(again);
     daemon.stop();
+}
+
+#[test]
+fn a_server_that_refuses_requests_beyond_its_limit_is_held() {
+    if !require_root() {
+        return;
+    }
+    let (folder, [limited, closed, balancer]) =
+        (TempDir::new().expect("a folder"), [(); 3].map(|()| free_port()));
+    fs::write(folder.path().join("index.html"), "ok").expect("a file is written");
+    // The zone is of the `http` block, between two servers.
+    let servers = format!(
+        "listen 127.0.0.1:{limited}; root {}; location / {{ limit_req zone=one; }} }} \
+         limit_req_zone $server_name zone=one:1m rate=1r/m; \
+         server {{ listen 127.0.0.1:{closed}; location / {{ return 503; }}",
+        folder.path().display()
+    );
+    let main = "daemon off; master_process off;";
+    let Some(server) = nginx(folder.path(), "limit", main, &servers) else { return };
+    let Some(pool) = haproxy_http(folder.path(), balancer, free_port()) else { return };
+    // A load of one request in a quarter of a second, of which one in a minute is let through.
+    let probe = |port: u16| format!("http = \"http://127.0.0.1:{port}/\"");
+    let services = service("limited", &server, &probe(limited), QUICK, folder.path())
+        + &service("pool", &pool, &probe(balancer), QUICK, folder.path());
+    let mut daemon = start(&services);
+    for (name, words) in [
+        ("limited", "nginx itself refuses it, by limit_req, limit_conn or a configured `return 503`"),
+        ("pool", "got 503: what answers is a proxy, whose server behind it fails"),
+    ] {
+        let open = daemon.wait_for(|event| is(event, "incident.open", name), LONG);
+        assert_eq!(text(&open, "incident.verdict"), "unhealthy", "{open:#}");
+        assert!(text(&open, "incident.summary").contains(words), "{open:#}");
+    }
+    let (status, page) = hostprobe_tests::http::get(closed, "/").expect("it answers");
+    assert!(status == 503 && page.contains("<title>503 Service Temporarily Unavailable</title>"), "{page}");
+    all_are_held(&mut daemon, &["limited"], "the service asks for time");
 }
 
 #[test]

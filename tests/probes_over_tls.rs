@@ -385,7 +385,7 @@ fn nginx_over_tls() {
         return;
     }
     let Some(pki) = Pki::new() else { return };
-    let [port, old, strict] = [(); 3].map(|()| free_port());
+    let [port, old, strict, foreign] = [(); 4].map(|()| free_port());
     let server = |port: u16, certificate: &Certificate, more: &str| {
         format!(
             "listen 127.0.0.1:{port} ssl http2; ssl_certificate {}; ssl_certificate_key {}; {more} return 200 ok;",
@@ -399,6 +399,7 @@ fn nginx_over_tls() {
         server(port, &good, ""),
         server(old, &pki.ours.issue("old", LOCALHOST, -1), ""),
         server(strict, &pki.ours.issue("soon", LOCALHOST, 5), &clients),
+        format!("listen 127.0.0.1:{foreign} ssl; ssl_reject_handshake on;"),
     ];
     let Some(command) = nginx(
         pki.folder.path(),
@@ -458,6 +459,14 @@ fn nginx_over_tls() {
             state: "its certificate expires in 5 days, with `expires_within = \"14d\"`",
             probe: at(strict, &pki.identity().replace(" }", ", expires_within = \"14d\" }")),
             reported: Reported::Degraded("limit_exceeded", "expires on "),
+        },
+        Case {
+            state: "it has no site of the name",
+            probe: at(foreign, &pki.tls("")),
+            reported: Reported::Held(
+                "tls",
+                "it has no site of the name that it is asked for; set `server_name`",
+            ),
         },
         Case {
             state: "slow, with `slow`",

@@ -25,6 +25,7 @@ mod heartbeat;
 mod hook;
 mod host;
 mod http;
+mod left_out;
 mod load;
 mod maintenance;
 mod mysql;

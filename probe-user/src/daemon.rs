@@ -331,7 +331,7 @@ impl Daemon {
                     self.observe(Observation::Host(reading));
                 }
             }
-            Answer::WritesTo(service, devices) => self.observe(Observation::WritesTo(service, devices)),
+            Answer::WritesTo(service, writes) => self.observe(Observation::WritesTo(service, writes)),
             Answer::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
             Answer::Levels(service, levels) => self.observe(Observation::Levels(service, levels)),
             Answer::Examined(service, seen) => {

@@ -50,6 +50,7 @@ use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeKind, ProbeOutcome, ProcessKey, ServerUsage},
     host::Cgroups,
+    redact::redact,
 };
 
 /// The longest wait, after the run itself, for the open session to list the holders of connections.
@@ -221,6 +222,10 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
         ProbeOutcome::Starting(_) | ProbeOutcome::Failed(..) => kept.close_sessions(),
     }
     if let ProbeOutcome::Failed(_, text) | ProbeOutcome::Starting(text) = &mut outcome {
+        if text.len() > TEXT_MAX {
+            // What is left of a secret that is cut would not be recognized.
+            *text = redact(text).into_owned();
+        }
         text.truncate(text.floor_char_boundary(TEXT_MAX));
         text.shrink_to_fit();
     }
@@ -251,8 +256,8 @@ fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
         );
         return ProbeOutcome::Failed(ProbeFailure::Body, text);
     }
-    if let Some(text) = now.unexpected {
-        return ProbeOutcome::Failed(ProbeFailure::Body, format!("{text} within {:?}", probe.timeout));
+    if let Some((kind, text)) = now.unexpected {
+        return ProbeOutcome::Failed(kind, format!("{text} within {:?}", probe.timeout));
     }
     let kind = match now.connection {
         Connection::Made if probe.kind == ProbeKind::Icmp => ProbeFailure::NoEcho,

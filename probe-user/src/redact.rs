@@ -28,6 +28,16 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// The same for bytes, of which some may be no text. Escaped or cut bytes would not show what they hold: this comes first.
+pub fn redact_bytes(bytes: &[u8]) -> Vec<u8> {
+    let mut shown = Vec::with_capacity(bytes.len());
+    for chunk in known::hide_in_bytes(bytes).utf8_chunks() {
+        shown.extend_from_slice(by_context(chunk.valid()).as_bytes());
+        shown.extend_from_slice(chunk.invalid());
+    }
+    shown
+}
+
 /// The text without what looks like a secret.
 fn by_context(text: &str) -> Cow<'_, str> {
     let mut out: Option<String> = None;

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{ErrorKind, Seek as _, SeekFrom, Write as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -12,6 +13,9 @@ use tempfile::TempDir;
 
 use crate::parts::{require, require_root};
 
+/// A user without rights.
+const NOBODY: u32 = 65534;
+
 /// Unmounted when it is dropped.
 #[derive(Debug)]
 pub struct LoopDisk {
@@ -20,7 +24,7 @@ pub struct LoopDisk {
 }
 
 impl LoopDisk {
-    /// One of so many MiB, all of which any user can fill; None if the test has to be skipped.
+    /// One of so many MiB, all of which any user can fill unless the options of mkfs say otherwise; None if the test has to be skipped.
     ///
     /// # Panics
     /// If it cannot be made or mounted although its parts are there.
@@ -45,6 +49,20 @@ impl LoopDisk {
     /// Its mount point.
     pub fn path(&self) -> &Path {
         &self.point
+    }
+
+    /// Fills what is for all users, as one that is not root: the blocks that it reserves for root are left.
+    ///
+    /// # Panics
+    /// If it does not become full.
+    pub fn fill_as_another_user(&self) {
+        run(Command::new("/bin/chmod").arg("1777").arg(&self.point));
+        let ballast = format!("of={}", self.ballast().display());
+        let mut copy = Command::new("/bin/dd");
+        copy.args(["if=/dev/zero", &ballast, "bs=4096"]).uid(NOBODY).gid(NOBODY);
+        let output = copy.output().expect("dd can be run");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("No space left on device"), "{said}");
     }
 
     /// Fills it to the last block.

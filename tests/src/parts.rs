@@ -27,7 +27,7 @@ use tempfile::TempDir;
 pub use certificate::{Authority, Certificate, LOCALHOST};
 pub use forward::{delayed, nginx_stream, socat, stunnel};
 pub use gunicorn::gunicorn;
-pub use haproxy::haproxy;
+pub use haproxy::{haproxy, haproxy_http};
 pub use mariadb::MariadbFolder;
 pub use nginx::nginx;
 pub use pgbouncer::pgbouncer;

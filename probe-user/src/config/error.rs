@@ -83,7 +83,12 @@ impl Finding {
 pub(super) struct Findings {
     pub(super) errors: Vec<Finding>,
     pub(super) warnings: Vec<Finding>,
+    /// Probes whose timeout is longer than their interval. All of a file may have it from its defaults.
+    pub(super) long_timeouts: Vec<Finding>,
 }
+
+/// The most warnings of one kind.
+const ALIKE_MAX: usize = 3;
 
 impl Findings {
     /// Notes an error at a place in the text.
@@ -99,6 +104,22 @@ impl Findings {
         message: impl Into<String>,
     ) {
         self.errors.push(Finding { other: Some(other), ..Finding::new(at.start, message) });
+    }
+
+    /// All warnings. Of many that are alike it has the first ones, the last of which counts the rest.
+    pub(super) fn take_warnings(&mut self) -> Vec<Finding> {
+        let mut warnings = std::mem::take(&mut self.warnings);
+        let mut alike = std::mem::take(&mut self.long_timeouts);
+        alike.sort();
+        alike.dedup();
+        let further = alike.len().saturating_sub(ALIKE_MAX);
+        alike.truncate(ALIKE_MAX);
+        if let Some(last) = alike.last_mut().filter(|_| further > 0) {
+            let plural = if further == 1 { "probe" } else { "probes" };
+            last.message.push_str(&format!("; so it is with {further} further {plural}"));
+        }
+        warnings.extend(alike);
+        warnings
     }
 
     /// Notes a warning at a place in the text.

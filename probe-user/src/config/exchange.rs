@@ -40,11 +40,6 @@ impl Exchange {
         &self.inserted
     }
 
-    #[cfg(test)]
-    pub(crate) fn with_secrets(exchange: Self, secrets: &[&str]) -> Self {
-        Self { inserted: secrets.iter().map(|&secret| secret.to_owned()).collect(), ..exchange }
-    }
-
     pub(super) fn send(&mut self, Filled { bytes, inserted, .. }: Filled) {
         self.send = Some(bytes);
         self.inserted.extend(inserted);

@@ -7,6 +7,7 @@ use super::{
     daemon::Config,
     error::ConfigErrors,
     file::File,
+    left_out::LeftOut,
     parse, read,
     source::Sources,
 };
@@ -30,26 +31,30 @@ pub(super) fn from_text(path: &Path, text: &str, outside: &Outside<'_>) -> Resul
 }
 
 fn from_sources(sources: &Sources, outside: &Outside<'_>) -> Result<Config, ConfigErrors> {
-    let (mut whole, mut errors) = (File::default(), Vec::new());
+    let (mut whole, mut errors, mut left_out) = (File::default(), Vec::new(), LeftOut::default());
     for (at, source) in sources.iter().enumerate() {
-        match parse::parse(&source.padded(), at > 0) {
-            Ok(file) if at == 0 => whole = file,
-            Ok(part) => {
-                whole.alert.extend(part.alert);
-                whole.hook.extend(part.hook);
-                whole.service.extend(part.service);
-            }
-            Err(found) => errors.extend(found),
+        let parsed = parse::parse(&source.padded(), at > 0);
+        errors.extend(parsed.errors);
+        left_out.add(parsed.left_out);
+        if at == 0 {
+            whole = parsed.file;
+        } else {
+            whole.alert.extend(parsed.file.alert);
+            whole.hook.extend(parsed.file.hook);
+            whole.service.extend(parsed.file.service);
         }
     }
+    // What is left can be wrong as well. But where something was taken out, an error may be for what is missing.
+    if !errors.is_empty() && left_out.is_too_much() {
+        return Err(sources.refuse(errors));
+    }
+    let (mut config, mut found) = check::check(&whole, outside);
+    found.errors.retain(|finding| !left_out.concerns(finding));
+    errors.append(&mut found.errors);
     if !errors.is_empty() {
         return Err(sources.refuse(errors));
     }
-    let (mut config, found) = check::check(&whole, outside);
-    if !found.errors.is_empty() {
-        return Err(sources.refuse(found.errors));
-    }
-    config.warnings = sources.locate(found.warnings).iter().map(ToString::to_string).collect();
+    config.warnings = sources.locate(found.take_warnings()).iter().map(ToString::to_string).collect();
     Ok(config)
 }
 

@@ -10,7 +10,7 @@ use jiff::{
 
 use schemars::Schema;
 
-use super::values::{Written, pattern};
+use super::values::{Written, pattern, quote};
 
 /// A time of some days of the week, in a time zone.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +90,13 @@ impl Written for Window {
             None => TimeZone::system(),
         };
         (begins != ends || to_midnight).then(|| Self { text: text.to_owned(), days, begins, ends, zone })
+    }
+
+    fn fault(text: &str) -> Option<String> {
+        let (window, zone) = text.trim_end().rsplit_once(|c: char| c.is_ascii_whitespace())?;
+        // Without the zone, the rest must have its two words, and they must be right.
+        (window.split_ascii_whitespace().count() == 2 && Self::read(window).is_some())
+            .then(|| format!("the unknown time zone {}", quote(zone)))
     }
 
     fn schema() -> Schema {
@@ -178,6 +185,17 @@ mod tests {
             assert_eq!(end("Sun 02:15-02:45 Europe/Berlin", now), expected, "{now}");
         }
         assert_eq!(end("Sun 01:30-04:00 Europe/Berlin", "2026-03-29T00:30:00Z"), "2026-03-29T02:00:00Z");
+    }
+
+    #[test]
+    fn an_unknown_time_zone_is_named() {
+        let fault = |text: &str| Window::fault(text);
+        assert_eq!(fault("Sun 02:00-04:00 Europe/Berln").unwrap(), "the unknown time zone \"Europe/Berln\"");
+        assert_eq!(fault("daily 02:00-04:00  MESZ ").unwrap(), "the unknown time zone \"MESZ\"");
+        for other in ["Sun 02:00-04:00", "Sun 2:00-4:00 Europe/Berln", "Sun 02:00-04:00 UTC again", "", "UTC"]
+        {
+            assert_eq!(fault(other), None, "{other}");
+        }
     }
 
     #[test]

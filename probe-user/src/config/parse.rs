@@ -6,7 +6,13 @@ use toml::{
     de::{DeArray, DeString, DeTable, DeValue},
 };
 
-use super::{error::Finding, file::File, nearest::nearest, values::is_harmless};
+use super::{
+    error::Finding,
+    file::File,
+    left_out::{LeftOut, Tables},
+    nearest::nearest,
+    values::is_harmless,
+};
 
 /// The search for errors ends after so many: the operator mends the first ones first.
 const MOST_ERRORS: usize = 20;
@@ -14,13 +20,24 @@ const MOST_ERRORS: usize = 20;
 /// The tables that a file of `conf.d` can have.
 const OF_PART: [&str; 3] = ["alert", "hook", "service"];
 
-/// Reads the text of the main file, or of a part of the configuration in `conf.d`. On failure says everything that is wrong
-/// with its syntax or its shape.
-pub(super) fn parse(text: &str, is_part: bool) -> Result<File, Vec<Finding>> {
+/// A file as far as it could be read.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    pub(super) file: File,
+    /// Everything that is wrong with its syntax or its shape.
+    pub(super) errors: Vec<Finding>,
+    /// What of it is not in `file` for that.
+    pub(super) left_out: LeftOut,
+}
+
+/// Reads the text of the main file, or of a part of the configuration in `conf.d`.
+pub(super) fn parse(text: &str, is_part: bool) -> Parsed {
     let (mut document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Err(errors.iter().take(MOST_ERRORS).map(|error| finding(error, text)).collect());
+        let errors = errors.iter().take(MOST_ERRORS).map(|error| finding(error, text)).collect();
+        return Parsed { errors, left_out: LeftOut::file(), ..Parsed::default() };
     }
+    let (tables, mut left_out) = (Tables::of(document.get_ref()), LeftOut::default());
     // Reading stops at the first error. What it was about is taken out and the rest is read again, until
     // no error is left.
     let mut found = Vec::new();
@@ -34,13 +51,13 @@ pub(super) fn parse(text: &str, is_part: bool) -> Result<File, Vec<Finding>> {
     }
     loop {
         match File::deserialize(document.clone().into_deserializer()) {
-            Ok(file) if found.is_empty() => return Ok(file),
-            Ok(_) => return Err(found),
+            Ok(file) => return Parsed { file, errors: found, left_out },
             Err(error) => {
                 found.push(finding(&error, text));
-                let removed = error.span().is_some_and(|span| remove_from_table(document.get_mut(), &span));
-                if !removed || found.len() == MOST_ERRORS {
-                    return Err(found);
+                let removed = error.span().filter(|span| remove_from_table(document.get_mut(), span));
+                match removed.filter(|_| found.len() < MOST_ERRORS) {
+                    Some(place) => tables.take_out(&place, &mut left_out),
+                    None => return Parsed { errors: found, left_out: LeftOut::file(), ..Parsed::default() },
                 }
             }
         }
@@ -103,7 +120,27 @@ fn finding(error: &toml::de::Error, text: &str) -> Finding {
         }
         other => in_plain_words(other),
     };
+    let words = match example(text.get(..at).unwrap_or_default()) {
+        Some(example) if words.ends_with("; expected a list") => format!("{words} such as {example}"),
+        _ => words,
+    };
     Finding::new(at, words)
+}
+
+/// An example of the list that the key at the end of a text takes: `exec = `, where a value follows.
+fn example(before: &str) -> Option<&'static str> {
+    let key = before.trim_end().strip_suffix('=')?.trim_end();
+    let key = key.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()?;
+    match key {
+        "exec" | "command" | "before" => Some(r#"["/usr/bin/program", "argument"]"#),
+        "on" => Some(r#"["incident.open", "incident.resolve"]"#),
+        "verdicts" => Some(r#"["hung", "crash_loop"]"#),
+        "services" | "depends_on" | "start_after" => Some(r#"["db"]"#),
+        "maintenance" => Some(r#"["Sun 02:00-04:00 Europe/Berlin"]"#),
+        "status" => Some("[200, 204]"),
+        "answers" => Some(r#"["192.0.2.1"]"#),
+        _ => None,
+    }
 }
 
 /// The parser's message as "what is wrong; expected …", in TOML's words, and without repeating any text of

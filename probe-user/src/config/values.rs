@@ -20,6 +20,11 @@ pub(super) trait Written: Sized {
     /// Parses it; None if it has another form.
     fn read(text: &str) -> Option<Self>;
 
+    /// What is wrong with a text that cannot be parsed, if that is more than its form: completes "found …".
+    fn fault(_text: &str) -> Option<String> {
+        None
+    }
+
     /// The schema of its text. It accepts each text that can be parsed.
     fn schema() -> Schema;
 }
@@ -49,8 +54,10 @@ impl<'de, T: Written> Deserialize<'de> for Text<T> {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-                T::read(text)
-                    .ok_or_else(|| E::custom(format_args!("found {}, expected {}", quote(text), T::EXPECTED)))
+                T::read(text).ok_or_else(|| {
+                    let found = T::fault(text).unwrap_or_else(|| quote(text));
+                    E::custom(format_args!("found {found}, expected {}", T::EXPECTED))
+                })
             }
         }
         deserializer.deserialize_str(Reader(PhantomData)).map(Text)
@@ -73,7 +80,12 @@ impl<T: Written> JsonSchema for Text<T> {
 
 /// A text for an error message: quoted, and left out if it is long or may be a URL with a password.
 pub(super) fn quote(text: &str) -> String {
-    if is_harmless(text) { format!("{text:?}") } else { "another text".to_owned() }
+    if !is_harmless(text) {
+        return "another text".to_owned();
+    }
+    // As a literal string of TOML, whose backslashes are not doubled, where it can be one.
+    let is_literal = text.contains('\\') && !text.contains(|c: char| c == '\'' || c.is_control());
+    if is_literal { format!("'{text}'") } else { format!("{text:?}") }
 }
 
 /// Whether a text is short and cannot be a URL with a password.
@@ -114,6 +126,21 @@ pub(super) fn some_duration() -> Schema {
 /// A duration in the notation of the configuration, such as `30m`. The error says what is expected.
 pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::read(text).ok_or_else(|| format!("expected {}", Duration::EXPECTED))
+}
+
+/// A duration as a person would write it in the configuration.
+pub(super) fn notation(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    // A day or less is in hours.
+    let of = |unit: u128, least: u128| millis.is_multiple_of(unit) && millis / unit >= least;
+    match millis {
+        0 => "0s".to_owned(),
+        _ if of(86_400_000, 2) => format!("{}d", millis / 86_400_000),
+        _ if of(3_600_000, 1) => format!("{}h", millis / 3_600_000),
+        _ if of(60_000, 1) => format!("{}m", millis / 60_000),
+        _ if of(1_000, 1) => format!("{}s", millis / 1_000),
+        _ => format!("{millis}ms"),
+    }
 }
 
 /// The number of restarts that are allowed within an interval.
@@ -273,6 +300,16 @@ mod tests {
     }
 
     #[test]
+    fn durations_are_shown_as_they_are_written() {
+        for text in ["0s", "1ms", "1500ms", "59s", "1m", "90s", "24h", "36h", "2d", "366d"] {
+            assert_eq!(notation(Duration::read(text).unwrap()), text);
+        }
+        assert_eq!(notation(Duration::from_secs(3600)), "1h");
+        assert_eq!(notation(Duration::from_secs(86_400)), "24h");
+        assert_eq!(notation(Duration::from_secs(60)), "1m");
+    }
+
+    #[test]
     fn budgets_back_offs_and_sizes_have_their_forms() {
         let minutes = |count: u64| Duration::from_secs(60 * count);
         assert_eq!(Budget::read("5 per 10m"), Some(Budget { count: 5, window: minutes(10) }));
@@ -289,6 +326,8 @@ mod tests {
     #[test]
     fn what_could_hold_a_password_is_not_repeated() {
         assert_eq!(quote("10 sec"), r#""10 sec""#);
+        assert_eq!(quote(r"\x4"), r"'\x4'");
+        assert_eq!(quote("\\'\n"), r#""\\'\n""#);
         assert_eq!(quote("redis://:pw@h"), "another text");
         assert_eq!(quote("user:pw@h"), "another text");
     }

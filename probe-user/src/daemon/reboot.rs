@@ -48,6 +48,7 @@ impl Daemon {
             limit,
             time_left: None,
             exhausted: false,
+            root_has_room: false,
             device: None,
             words,
             fault: None,

@@ -33,12 +33,24 @@ const MOST: usize = 256;
 /// What of the host keeps services from working.
 #[derive(Clone, Debug, Default)]
 pub struct HostTrouble {
-    /// File systems that take no more data, by their device numbers.
-    pub file_systems: Vec<(String, HostSubject, String)>,
+    /// File systems that take no more data.
+    pub file_systems: Vec<FullFileSystem>,
     /// Why no process can be started.
     pub pids: Option<(HostSubject, String)>,
     /// Why packets of new connections are dropped.
     pub conntrack: Option<String>,
+}
+
+/// A file system that takes no more data.
+#[derive(Clone, Debug)]
+pub struct FullFileSystem {
+    /// Its device number, as `major:minor`.
+    pub device: String,
+    pub subject: HostSubject,
+    /// What is wrong with it, for people.
+    pub words: String,
+    /// Root can still write.
+    pub root_has_room: bool,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +96,7 @@ impl Host {
             return is_open;
         };
         if state.stays_bad(&reading) {
-            let was_exhausted = state.is_exhausted();
+            let before = (state.is_exhausted(), state.reading.root_has_room);
             let was_open = state.incident.is_open();
             state.take(reading, now);
             if was_open {
@@ -92,7 +104,7 @@ impl Host {
             } else {
                 self.is_changed |= state.open_if_due(now, incidents, effects);
             }
-            return state.is_exhausted() != was_exhausted;
+            return (state.is_exhausted(), state.reading.root_has_room) != before;
         }
         if !state.incident.is_open() {
             self.states.remove(&subject);
@@ -139,7 +151,9 @@ impl Host {
             let words = state.reading.words.clone();
             match (subject.check, &state.reading.device) {
                 (HostCheck::Space | HostCheck::Inodes | HostCheck::ReadOnly, Some(device)) => {
-                    trouble.file_systems.push((device.clone(), subject.clone(), words));
+                    let (device, subject) = (device.clone(), subject.clone());
+                    let root_has_room = state.reading.root_has_room;
+                    trouble.file_systems.push(FullFileSystem { device, subject, words, root_has_room });
                 }
                 (HostCheck::Pids, _) => trouble.pids = Some((subject.clone(), words)),
                 (HostCheck::Conntrack, _) => trouble.conntrack = Some(words),
@@ -207,6 +221,7 @@ impl State {
             limit: 0.0,
             time_left: None,
             exhausted: false,
+            root_has_room: false,
             device: None,
             words: incident.summary.clone(),
             fault: None,

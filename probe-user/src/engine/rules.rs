@@ -6,7 +6,7 @@ mod failure;
 #[cfg(test)]
 mod markdown;
 
-pub use failure::{Impact, Mend, Obstacle, Origin, UNANSWERED, of as of_failure, of_obstacle};
+pub use failure::{Impact, Mend, NEVER_WELL, Obstacle, Origin, UNANSWERED, of as of_failure, of_obstacle};
 
 use crate::fact::Verdict;
 

@@ -93,7 +93,7 @@ impl Service {
             Observation::Operator(_, command) => self.on_operator(command, ctx),
             Observation::Remembered(_, memory) => self.on_memory(*memory, ctx),
             Observation::Configured(_, settings) => self.on_configured(&settings, ctx),
-            Observation::WritesTo(_, devices) => self.on_writes_to(devices, ctx),
+            Observation::WritesTo(_, writes) => self.on_writes_to(writes, ctx),
             Observation::Removed(_) => self.end_incident("a reload removed it from the configuration", ctx),
             // These concern all services. The engine handles them.
             Observation::Connected { .. }

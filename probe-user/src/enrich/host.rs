@@ -16,6 +16,7 @@ pub fn host_reading(report: HostReport) -> HostReading {
         limit,
         time_left: None,
         exhausted,
+        root_has_room: false,
         device,
         words,
         fault: fault.map(Box::new),

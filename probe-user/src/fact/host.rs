@@ -140,6 +140,9 @@ pub struct HostReading {
     pub time_left: Option<Duration>,
     /// Nothing is left, so that what needs it fails.
     pub exhausted: bool,
+    /// Of a file system: root can still write, to the blocks that are reserved for it.
+    #[serde(default)]
+    pub root_has_room: bool,
     /// The device number of a file system, as `major:minor` of `mountinfo`.
     pub device: Option<String>,
     /// A sentence for people, without the host's name.
@@ -177,6 +180,15 @@ pub struct HostTask {
     pub tid: Option<u32>,
     /// The name of the process (`comm`); of the thread, if no other is known.
     pub name: String,
+}
+
+/// Where the processes of a service write to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writes {
+    /// The file systems, by their device numbers.
+    pub devices: Vec<String>,
+    /// Its main process runs as root, which may use what a file system reserves.
+    pub as_root: bool,
 }
 
 impl HostReading {

@@ -6,7 +6,7 @@ use super::{
     AcceptQueue, CoreSignal, EventId, Examination, FaultContext, Holder, HostReading, Listener, Membership,
     Memory, OomKill, OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey,
     ResourceLevel, ResourceUsage, RestartBudget, Retransmits, ServiceId, ServiceSettings, SocketError,
-    Successor, Suspension, UnitState,
+    Successor, Suspension, UnitState, Writes,
 };
 use crate::clock::Timestamp;
 
@@ -84,8 +84,8 @@ pub enum Observation {
     RestartBudget(RestartBudget),
     /// A check of the host found something that is at its limit or near it, or that is no more.
     Host(HostReading),
-    /// The file systems that the processes of a service write to, by their device numbers.
-    WritesTo(ServiceId, Vec<String>),
+    /// The file systems that the processes of a service write to.
+    WritesTo(ServiceId, Writes),
     /// How hard the host is pressed.
     Pressure(Pressure),
     /// The daemon does not see all connections: short ones are missed.

@@ -110,6 +110,8 @@ probe_failures! {
     Memory = "memory",
     /// The server's memory is full, or it cannot write to its disk, and it refuses to take more.
     MemoryFull = "memory_full",
+    /// The server cannot use its own files: the disk fails, or they are missing or damaged.
+    Storage = "storage",
     /// A replica has lost the server it copies.
     Replication = "replication",
     /// The server cannot save its data, and what it holds in memory only would be lost with it.

@@ -32,7 +32,7 @@ const EXITING: u32 = 0x4;
 const ENVIRONMENT_MAX: u64 = 2 << 20;
 
 /// `status` and `stat` are one or two kilobytes long.
-const STATUS_MAX: u64 = 64 * 1024;
+pub(super) const STATUS_MAX: u64 = 64 * 1024;
 
 /// The children of each process.
 #[derive(Debug)]

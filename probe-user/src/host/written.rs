@@ -8,7 +8,8 @@ use std::{
 use super::{
     ProcReader,
     mount::{Mount, Storage, mount_at},
-    read_text,
+    process::{STATUS_MAX, status_field},
+    read_record, read_text,
 };
 
 /// Further descriptors of a process, and further processes, are left out: one open file of a file system is enough.
@@ -45,6 +46,12 @@ impl ProcReader {
             Some((path.to_owned(), field("pos:")?.parse().ok()?)).filter(|_| is_written)
         });
         positions.collect()
+    }
+
+    /// Whether a process writes files as root: its file system user id is 0 (`proc_pid_status(5)`). None if it is gone.
+    pub fn writes_as_root(&self, pid: u32) -> Option<bool> {
+        let status = read_record(&self.folder(pid).join("status"), STATUS_MAX).ok()?;
+        status_field(&String::from_utf8_lossy(&status), "Uid").nth(3).map(|user| user == 0)
     }
 
     fn open_for_writing(&self, pid: u32, mounts: &[Mount]) -> BTreeSet<String> {

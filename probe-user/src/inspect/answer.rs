@@ -3,7 +3,7 @@
 use super::queues_elsewhere::QueuesElsewhere;
 use crate::fact::{
     AcceptQueue, Examination, FaultContext, Holder, HostReading, PortHolder, ProbeReport, ResourceLevel,
-    ResourceUsage, ServiceId, Successor,
+    ResourceUsage, ServiceId, Successor, Writes,
 };
 use crate::host::{Awaited, ListeningSocket};
 
@@ -38,6 +38,6 @@ pub enum Answer {
     Levels(ServiceId, Vec<ResourceLevel>),
     /// What the checks of the host found.
     Host(Vec<HostReading>),
-    /// The file systems that a service writes to, by their device numbers.
-    WritesTo(ServiceId, Vec<String>),
+    /// The file systems that a service writes to.
+    WritesTo(ServiceId, Writes),
 }

@@ -32,7 +32,7 @@ use crate::{
     clock::Timestamp,
     config::{Config, HostOptions},
     enrich::Enricher,
-    fact::{HostCheck, HostReading, HostSubject, ProcessKey, ServiceId},
+    fact::{HostCheck, HostReading, HostSubject, ProcessKey, ServiceId, Writes},
     host::{ProcReader, written::written_at},
     outcomes::Outcomes,
 };
@@ -79,7 +79,7 @@ struct Past {
 struct Written {
     main: Option<ProcessKey>,
     at: Timestamp,
-    devices: Vec<String>,
+    writes: Writes,
     folder: Option<String>,
 }
 
@@ -223,22 +223,25 @@ impl Round {
             }
             let mut devices = looked.main.map(|main| self.reader.written_by(main.pid)).unwrap_or_default();
             devices.extend(looked.folder.as_deref().and_then(|folder| written_at(&mounts, folder)));
-            let (before, had) = known.map_or((&[][..], None), |known| (&known.devices[..], known.main));
+            let (before, had) = known.map_or((Writes::default(), None), |it| (it.writes.clone(), it.main));
             if is_new {
                 // It may not have opened its files yet.
-                devices.extend(before.iter().cloned());
+                devices.extend(before.devices.iter().cloned());
             }
             let devices: Vec<String> = devices.into_iter().collect();
+            let as_root = looked.main.and_then(|main| self.reader.writes_as_root(main.pid));
+            let as_root = as_root.unwrap_or(before.as_root);
             // What ended shows nothing any more, and what it wrote to is what its next run will write to.
             let shows_nothing = devices.is_empty() && !has_moved && (looked.main.is_none() || had.is_none());
-            let is_told = devices == before || shows_nothing;
-            let devices = if is_told { before.to_vec() } else { devices };
+            let writes = Writes { devices, as_root };
+            let is_told = writes == before || shows_nothing;
+            let writes = if is_told { before } else { writes };
             if !is_told {
-                self.answers.blocking_send(Answer::WritesTo(looked.service, devices.clone()));
+                self.answers.blocking_send(Answer::WritesTo(looked.service, writes.clone()));
             }
             let main = looked.main.or(had);
             past.written
-                .insert(looked.service, Written { main, at: now, devices, folder: looked.folder.clone() });
+                .insert(looked.service, Written { main, at: now, writes, folder: looked.folder.clone() });
         }
     }
 }

@@ -46,14 +46,38 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
     // A datagram has no connection that could be missing.
     waiting.connection(Connection::Made);
     let asked = address.clone();
-    let mut answer = tcp::any_of(servers, &address.server, waiting.stagger(), move |server| {
+    let (server, mut answer) = tcp::any_of(servers, &address.server, waiting.stagger(), move |server| {
         over_udp(asked.clone(), server)
     })
     .await?;
     if answer.metadata.truncation {
-        answer = over_tcp(&address, waiting).await?;
+        let needs_tcp = |and: &str| {
+            let (name, record) = (address.name.to_ascii(), address.record);
+            let about = format!("{} about {name} {record}", address.server);
+            format!("{about}: it answers over UDP that its answer needs TCP, {and}")
+        };
+        waiting.unexpected(ProbeFailure::Answer, needs_tcp(SILENT_OVER_TCP));
+        answer = over_tcp(&address, server, waiting).await.map_err(|failure| match of_tcp(failure.kind) {
+            Some(and) => Failure::new(ProbeFailure::Answer, needs_tcp(and)),
+            None => failure,
+        })?;
     }
     judge(&answer, &address, &probe.expect_answers)
+}
+
+const SILENT_OVER_TCP: &str = "over which it does not answer";
+
+/// What a failure over TCP says of a server that answers over UDP; None if that does not contradict it.
+const fn of_tcp(failure: ProbeFailure) -> Option<&'static str> {
+    if matches!(failure, ProbeFailure::Refused) {
+        Some("which it refuses")
+    } else if matches!(failure, ProbeFailure::Reset) {
+        Some("over which it breaks off the connection")
+    } else if failure.is_timeout() || matches!(failure, ProbeFailure::Unreachable) {
+        Some(SILENT_OVER_TCP)
+    } else {
+        None
+    }
 }
 
 /// A question of its own number.
@@ -68,7 +92,7 @@ fn encoded(message: &Message) -> Result<Vec<u8>, Failure> {
     message.to_vec().map_err(|error| Failure::new(ProbeFailure::CannotAsk, format!("no question: {error}")))
 }
 
-async fn over_udp(address: DnsAddress, server: SocketAddr) -> Result<Message, Failure> {
+async fn over_udp(address: DnsAddress, server: SocketAddr) -> Result<(SocketAddr, Message), Failure> {
     let question = question(&address);
     let bytes = encoded(&question)?;
     let failed = |error: io::Error| Failure::io(&error, &server.to_string());
@@ -81,17 +105,17 @@ async fn over_udp(address: DnsAddress, server: SocketAddr) -> Result<Message, Fa
     for _ in 0..FOREIGN_MAX {
         let length = socket.recv(&mut answer).await.map_err(failed)?;
         if let Some(message) = answer_to(&question, &answer[..length]) {
-            return Ok(message);
+            return Ok((server, message));
         }
     }
     let text = format!("{server} sends datagrams that do not answer the question");
     Err(Failure::new(ProbeFailure::Protocol, text))
 }
 
-async fn over_tcp(address: &DnsAddress, waiting: &Waiting) -> Result<Message, Failure> {
+async fn over_tcp(address: &DnsAddress, server: SocketAddr, waiting: &Waiting) -> Result<Message, Failure> {
     let question = question(address);
     let bytes = encoded(&question)?;
-    let mut stream = Bounded::new(tcp::connect(&address.server, waiting).await?);
+    let mut stream = Bounded::new(tcp::connect_at(server, waiting).await?);
     waiting.set("the answer over TCP");
     let failed = |error: io::Error| Failure::io(&error, &address.server);
     let mut framed = u16::try_from(bytes.len()).unwrap_or_default().to_be_bytes().to_vec();
@@ -175,5 +199,92 @@ fn normal(text: &str) -> String {
     match text.parse::<IpAddr>() {
         Ok(address) => address.to_string(),
         Err(_) => text.trim_end_matches('.').to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::{
+        fact::ProbeKind,
+        probe::{Clients, run_once, tests::probe},
+    };
+
+    /// What a server does over TCP that answers over UDP that its answer is too long for that.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum OverTcp {
+        Refuses,
+        Resets,
+        Closes,
+        IsSilent,
+        AcceptsNothing,
+        Answers,
+    }
+
+    async fn reply(stream: &mut TcpStream) {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).await.unwrap();
+        let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut question).await.unwrap();
+        let mut answer = Message::from_vec(&question).unwrap();
+        answer.metadata.message_type = MessageType::Response;
+        answer.metadata.response_code = ResponseCode::NXDomain;
+        let answer = answer.to_vec().unwrap();
+        stream.write_all(&u16::try_from(answer.len()).unwrap().to_be_bytes()).await.unwrap();
+        stream.write_all(&answer).await.unwrap();
+    }
+
+    async fn outcome(over_tcp: OverTcp) -> ProbeOutcome {
+        // The same port of both protocols; another test may have one of them.
+        let (server, listener) = loop {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            if let Ok(server) = UdpSocket::bind(listener.local_addr().unwrap()).await {
+                break (server, listener);
+            }
+        };
+        let address = listener.local_addr().unwrap();
+        let mut probe = probe(ProbeKind::Dns, &format!("dns://{address}/x.example"));
+        probe.timeout = Duration::from_millis(300);
+        let listener = Some(listener).filter(|_| over_tcp != OverTcp::Refuses);
+        let serve = async {
+            let mut question = [0; 512];
+            let (length, peer) = server.recv_from(&mut question).await.unwrap();
+            // A response that is truncated.
+            question[2] |= 0x82;
+            server.send_to(&question[..length], peer).await.unwrap();
+            let Some(listener) = listener.as_ref().filter(|_| over_tcp != OverTcp::AcceptsNothing) else {
+                return;
+            };
+            let (mut stream, _) = listener.accept().await.unwrap();
+            match over_tcp {
+                OverTcp::Resets => stream.set_zero_linger().unwrap(),
+                OverTcp::Answers => reply(&mut stream).await,
+                OverTcp::IsSilent => tokio::time::sleep(Duration::from_secs(1)).await,
+                OverTcp::Refuses | OverTcp::Closes | OverTcp::AcceptsNothing => {}
+            }
+        };
+        let clients = Clients::new().unwrap();
+        let ((), (_, outcome)) = tokio::join!(serve, run_once(&probe, &clients));
+        outcome
+    }
+
+    #[tokio::test]
+    async fn a_server_that_answers_over_udp_is_there_whatever_it_does_over_tcp() {
+        for (over_tcp, words) in [
+            (OverTcp::Refuses, "needs TCP, which it refuses"),
+            (OverTcp::Resets, "needs TCP, over which it breaks off the connection"),
+            (OverTcp::Closes, "needs TCP, over which it breaks off the connection"),
+            (OverTcp::IsSilent, "needs TCP, over which it does not answer within 300ms"),
+            (OverTcp::AcceptsNothing, "needs TCP, over which it does not answer within 300ms"),
+            (OverTcp::Answers, "NXDOMAIN"),
+        ] {
+            let ProbeOutcome::Failed(failure, text) = outcome(over_tcp).await else { panic!("{over_tcp:?}") };
+            assert_eq!(failure, ProbeFailure::Answer, "{over_tcp:?}: {text}");
+            assert!(text.contains(words), "{over_tcp:?}: {text}");
+        }
     }
 }

@@ -62,6 +62,7 @@ impl Failure {
             | ProbeFailure::Connections
             | ProbeFailure::Memory
             | ProbeFailure::MemoryFull
+            | ProbeFailure::Storage
             | ProbeFailure::Replication
             | ProbeFailure::Persistence
             | ProbeFailure::Cluster

@@ -109,8 +109,10 @@ async fn judge(probe: &Probe, hop: &Hop, mut response: Response, waiting: &Waiti
         let headers = response.headers().clone();
         let mut body = Vec::new();
         let _ = tokio::time::timeout(DRAIN, drain(&mut response, &mut body)).await;
-        let text = format!("expected status {}, got {}", wanted(&probe.expect_status), status.as_u16());
-        return Err(Failure::new(status::failure(status, &headers, &body), text));
+        let (kind, words) = status::failure(status, &headers, &body);
+        let text =
+            format!("expected status {}, got {}{words}", wanted(&probe.expect_status), status.as_u16());
+        return Err(Failure::new(kind, text));
     }
     let broken = |error: reqwest::Error| Failure::chain(&error, &hop.target.peer());
     let text = probe.expect_body.as_deref();

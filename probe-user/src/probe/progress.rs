@@ -7,7 +7,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::bounded_thread::{NoAnswer, OneAtATime};
+use crate::{
+    bounded_thread::{NoAnswer, OneAtATime},
+    fact::ProbeFailure,
+};
 
 /// The next address of a name is tried after this long (RFC 8305, "Connection Attempt Delay").
 pub(super) const STAGGER: Duration = Duration::from_millis(250);
@@ -43,8 +46,8 @@ pub(super) struct Now {
     pub(super) connection: Connection,
     /// When the latest part of a body came, and how many bytes of it have come, where a text is sought in it.
     pub(super) body: Option<(Instant, usize)>,
-    /// What is wrong with an answer in bytes as long as no more of it comes.
-    pub(super) unexpected: Option<String>,
+    /// What is wrong with the answer as long as no more of it comes.
+    pub(super) unexpected: Option<(ProbeFailure, String)>,
     /// What is wrong although the answer may be right.
     pub(super) remark: Option<String>,
 }
@@ -116,8 +119,8 @@ impl Waiting {
         self.change(|now| now.body = Some((Instant::now(), bytes)));
     }
 
-    pub(super) fn unexpected(&self, text: String) {
-        self.change(|now| now.unexpected = Some(text));
+    pub(super) fn unexpected(&self, failure: ProbeFailure, text: String) {
+        self.change(|now| now.unexpected = Some((failure, text)));
     }
 
     pub(super) fn remark(&self, words: String) {

@@ -35,6 +35,11 @@ pub(super) async fn connect(target: &str, waiting: &Waiting) -> Result<TcpStream
     connect_by(resolve(target, waiting).await?, target, Way::Usual, waiting).await
 }
 
+/// Connects to one address.
+pub(super) async fn connect_at(address: SocketAddr, waiting: &Waiting) -> Result<TcpStream, Failure> {
+    connect_by(vec![address], &address.to_string(), Way::Usual, waiting).await
+}
+
 /// Finds out whether a port is open, by a connection that its server never gets to see.
 pub(super) async fn connect_unseen(
     addresses: Vec<SocketAddr>,

@@ -4,6 +4,7 @@ mod certificate;
 mod files;
 mod host_store;
 mod verify;
+mod words;
 
 use std::{
     future::pending,
@@ -16,12 +17,12 @@ use rustls::{ClientConfig, ClientConnection, InvalidMessage, RootCertStore, pki_
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::{Connect, TlsConnector, client::TlsStream};
 
-pub(super) use self::verify::{Check, words};
 use self::{
     files::{Files, Stamps},
     host_store::HostStore,
     verify::{Trusted, Verifier},
 };
+pub(super) use self::{verify::Check, words::words};
 use super::{failure::Failure, progress::Waiting};
 use crate::{config::TlsOptions, fact::ProbeFailure};
 
@@ -113,12 +114,9 @@ impl Tls {
         if let Some(within) = wanted.options.expires_within {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let expires = client.verifier.expires_before(chain, &server, SystemTime::now() + within);
-            if let Some(at) = expires {
-                waiting.remark(format!(
-                    "the certificate of {} expires on {}",
-                    wanted.peer,
-                    certificate::date(at)
-                ));
+            if let Some(expiry) = expires {
+                let on = certificate::date(expiry.at);
+                waiting.remark(format!("{expiry} of {} expires on {on}", wanted.peer));
             }
         }
         Ok(stream)

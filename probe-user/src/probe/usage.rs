@@ -40,7 +40,12 @@ pub(super) fn words(usage: &ServerUsage) -> Option<String> {
         .holders
         .first()
         .map_or_else(String::new, |holder| format!(", most by {} ({})", holder.words(), holder.connections));
-    Some(format!("{used} of {most} connections are in use{by}"))
+    // Superusers and reserved slots may go beyond what others share.
+    let words = match used <= most {
+        true => format!("{used} of {most} connections are in use"),
+        false => format!("{used} connections are in use, and {most} are allowed"),
+    };
+    Some(format!("{words}{by}"))
 }
 
 #[cfg(test)]
@@ -81,6 +86,10 @@ mod tests {
         assert!(words(&usage).unwrap().ends_with("most by a client without a name (3)"));
         usage.holders.clear();
         assert_eq!(words(&usage).unwrap(), "93 of 97 connections are in use");
+        usage.connections = Some(Share { used: 12, most: 9 });
+        assert_eq!(words(&usage).unwrap(), "12 connections are in use, and 9 are allowed");
+        usage.connections = Some(Share { used: 9, most: 9 });
+        assert_eq!(words(&usage).unwrap(), "9 of 9 connections are in use");
         usage.connections = None;
         assert_eq!(words(&usage), None);
     }

@@ -2,12 +2,12 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use aho_corasick::{AhoCorasick, Match, MatchKind};
+use aho_corasick::AhoCorasick;
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE},
@@ -27,15 +27,24 @@ const SHORTEST_ANYWHERE: usize = 8;
 /// A shorter part of a secret in Base64 is in too many harmless texts.
 const SHORTEST_BASE64: usize = 6;
 
+/// A secret that lacks its last characters is hidden too if it has at least this many, and lacks one or an eighth at most.
+const SHORTEST_SHORTENED: usize = 9;
+
 /// The secrets, and what to search for. It only grows: a server may repeat a secret of an earlier configuration.
 struct Known {
     secrets: BTreeSet<String>,
     /// The secrets and their encoded forms.
     forms: Vec<String>,
-    /// Whether each of them is hidden only where it is a word of its own.
-    words: Vec<bool>,
-    /// Searches for each of `forms`.
+    /// What is searched for: a beginning that forms share, those forms, and whether they are hidden only where they are a
+    /// word of its own.
+    beginnings: Vec<Beginning>,
+    /// Searches for each of `beginnings`, in upper and lower case.
     search: AhoCorasick,
+}
+
+struct Beginning {
+    forms: Vec<usize>,
+    is_word: bool,
 }
 
 static KNOWN: RwLock<Option<Arc<Known>>> = RwLock::new(None);
@@ -52,15 +61,27 @@ pub fn remember(secrets: impl IntoIterator<Item = String>) {
     let mut forms: Vec<String> = all.iter().flat_map(|secret| forms(secret)).collect();
     forms.sort_unstable();
     forms.dedup();
-    match AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&forms) {
+    let mut texts: BTreeMap<&str, Beginning> = BTreeMap::new();
+    for (number, form) in forms.iter().enumerate() {
+        let text = &form[..form.floor_char_boundary(least_of(form.len()))];
+        // The same text may be a secret and a part of another one in Base64.
+        let is_word = form.len() < SHORTEST_ANYWHERE && all.contains(form);
+        texts.entry(text).or_insert(Beginning { forms: Vec::new(), is_word }).forms.push(number);
+    }
+    let search = AhoCorasick::builder().ascii_case_insensitive(true).build(texts.keys());
+    match search {
         Ok(search) => {
-            // The same text may be a secret and a part of another one in Base64.
-            let is_word = |form: &String| form.len() < SHORTEST_ANYWHERE && all.contains(form);
-            let words = forms.iter().map(is_word).collect();
-            *known = Some(Arc::new(Known { secrets: all, forms, words, search }));
+            let beginnings = texts.into_values().collect();
+            *known = Some(Arc::new(Known { secrets: all, forms, beginnings, search }));
         }
         Err(error) => tracing::error!("configuration: its secrets cannot be searched for in texts: {error}"),
     }
+}
+
+/// How much of a form of this length is hidden where the rest is missing.
+fn least_of(length: usize) -> usize {
+    let least = length - (length / 8).clamp(1, length);
+    if least < SHORTEST_SHORTENED { length } else { least }
 }
 
 /// A secret as a text may repeat it. Percent signs, backslashes and entities are decoded in the text instead.
@@ -80,73 +101,115 @@ fn forms(secret: &str) -> Vec<String> {
         }
     }
     forms.extend([STANDARD, URL_SAFE].map(|it| it.encode(secret)));
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-    forms.push(hex.to_uppercase());
-    forms.push(hex);
+    forms.push(secret.bytes().map(|byte| format!("{byte:02x}")).collect());
     forms
 }
 
 /// The text with each known secret replaced by `***`.
 pub(super) fn hide(text: &str) -> Cow<'_, str> {
-    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner).clone();
-    match known {
-        Some(known) => known.hide(text),
-        None => Cow::Borrowed(text),
+    let found = found(text.as_bytes());
+    if found.is_empty() {
+        return Cow::Borrowed(text);
     }
+    let (mut shown, mut end) = (String::with_capacity(text.len()), 0);
+    for at in found {
+        let start = text.floor_char_boundary(at.start);
+        if start >= end {
+            shown.push_str(&text[end..start]);
+            shown.push_str(HIDDEN);
+        }
+        end = end.max(text.ceil_char_boundary(at.end));
+    }
+    shown.push_str(&text[end..]);
+    Cow::Owned(shown)
+}
+
+/// The same for bytes, which may be no text.
+pub(super) fn hide_in_bytes(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let found = found(bytes);
+    if found.is_empty() {
+        return Cow::Borrowed(bytes);
+    }
+    let (mut shown, mut end) = (Vec::with_capacity(bytes.len()), 0);
+    for at in found {
+        if at.start >= end {
+            shown.extend_from_slice(&bytes[end..at.start]);
+            shown.extend_from_slice(HIDDEN.as_bytes());
+        }
+        end = end.max(at.end);
+    }
+    shown.extend_from_slice(&bytes[end..]);
+    Cow::Owned(shown)
+}
+
+/// Where secrets are, in the order of their places. They may overlap.
+fn found(text: &[u8]) -> Vec<Range<usize>> {
+    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut found = known.map(|known| known.all_in(text)).unwrap_or_default();
+    found.sort_by_key(|at| (at.start, at.end));
+    found
 }
 
 impl Known {
-    fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let mut found: Vec<Range<usize>> = self.find(text.as_bytes()).collect();
-        if let Some(decoded) = Decoded::of(text) {
-            found.extend(self.find(&decoded.bytes).map(|at| decoded.place(at)));
-        }
+    fn all_in(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let mut found = self.find(text);
         found.extend(self.cut_off(text));
-        if found.is_empty() {
-            return Cow::Borrowed(text);
+        if let Some(decoded) = Decoded::of(text) {
+            found.extend(self.find(&decoded.bytes).into_iter().map(|at| decoded.place(at)));
+            found.extend(self.cut_off(&decoded.bytes).map(|at| decoded.place(at)));
+            // With the escape that was cut.
+            let cut = self.cut_off(decoded.whole());
+            found.extend(cut.map(|at| decoded.place(at.start..decoded.bytes.len())));
         }
-        found.sort_by_key(|at| (at.start, at.end));
-        let mut shown = String::with_capacity(text.len());
-        let mut end = 0;
-        for at in found {
-            let start = text.floor_char_boundary(at.start);
-            if start >= end {
-                shown.push_str(&text[end..start]);
-                shown.push_str(HIDDEN);
-            }
-            end = end.max(text.ceil_char_boundary(at.end));
-        }
-        shown.push_str(&text[end..]);
-        Cow::Owned(shown)
+        found
     }
 
-    fn find(&self, text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
         let is_letter = |at: Option<usize>| {
             at.and_then(|at| text.get(at)).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80)
         };
-        let fits = move |found: &Match| {
-            !self.words[found.pattern().as_usize()]
-                || !is_letter(found.start().checked_sub(1)) && !is_letter(Some(found.end()))
-        };
-        self.search.find_iter(text).filter(fits).map(|found| found.range())
+        let mut found = Vec::new();
+        for beginning in self.search.find_overlapping_iter(text) {
+            let Beginning { forms, is_word } = &self.beginnings[beginning.pattern().as_usize()];
+            let start = beginning.start();
+            if *is_word && (is_letter(start.checked_sub(1)) || is_letter(Some(beginning.end()))) {
+                continue;
+            }
+            let length = forms.iter().map(|form| common(self.forms[*form].as_bytes(), &text[start..])).max();
+            found.push(start..start + length.unwrap_or_default());
+        }
+        found
     }
 
-    /// The beginning of a secret at the end of a text that was cut within it.
-    fn cut_off(&self, text: &str) -> Option<Range<usize>> {
-        let end = text.trim_end_matches('…').len();
-        let text = &text.as_bytes()[..end];
+    /// The beginning of a secret that a text was cut within.
+    fn cut_off(&self, mut text: &[u8]) -> Option<Range<usize>> {
+        while let Some(before) = text.strip_suffix("…".as_bytes()) {
+            text = before;
+        }
         let longest = |form: &String| {
-            (SHORTEST_SECRET..form.len()).rev().find(|length| text.ends_with(&form.as_bytes()[..*length]))
+            let most = text.len().min(form.len() - 1);
+            (SHORTEST_SECRET..=most)
+                .rev()
+                .find(|&length| text[text.len() - length..].eq_ignore_ascii_case(&form.as_bytes()[..length]))
         };
-        self.forms.iter().filter_map(longest).max().map(|length| end - length..end)
+        let length = self.forms.iter().filter_map(longest).max()?;
+        Some(text.len() - length..text.len())
     }
+}
+
+/// How many bytes two texts begin with alike, in upper or lower case.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| one.eq_ignore_ascii_case(other)).count()
 }
 
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
 
-    use super::{super::redact, remember};
+    use super::{
+        super::{redact, redact_bytes},
+        remember,
+    };
 
     /// The registry serves the whole process: no other test has these.
     fn learn() {
@@ -181,6 +244,37 @@ mod tests {
         learn();
         assert_eq!(redact("it answered Zq9-lon"), "it answered ***");
         assert_eq!(redact("it answered Zq9-lon…"), "it answered ***…");
+    }
+
+    #[test]
+    fn a_secret_in_another_case_or_without_its_end_is_hidden_too() {
+        remember(["Vq8-some&long/word".to_owned()]);
+        for (text, shown) in [
+            ("got VQ8-SOME&LONG/WORD!", "got ***!"),
+            ("got vq8-some&long/wor!", "got ***!"),
+            ("got vq8-some%26long%2fwo!", "got ***!"),
+            ("got VQ8-some&lo", "got ***"),
+            (r"got Vq8-some\u0026lo", "got ***"),
+            (r"got Vq8-some\u00", "got ***"),
+            ("got Vq8-some&amp", "got ***"),
+            ("got vq8-some&l, Vq8", "got vq8-some&l, Vq8"),
+        ] {
+            assert_eq!(redact(text), shown);
+        }
+    }
+
+    #[test]
+    fn a_secret_in_bytes_that_are_no_text_is_hidden() {
+        remember(["Xq7-some&long/word".to_owned()]);
+        for (bytes, shown) in [
+            (&b"\xff\x00Xq7-some&long/word\xfe"[..], &b"\xff\x00***\xfe"[..]),
+            (b"\xc3Xq7-some\\u0026long\\/word", b"\xc3***"),
+            (b"\xffXq7-some%26", b"\xff***"),
+            (b"\xff password=Yq \xff", b"\xff password=*** \xff"),
+            (b"\xff\xff", b"\xff\xff"),
+        ] {
+            assert_eq!(redact_bytes(bytes), shown);
+        }
     }
 
     #[test]

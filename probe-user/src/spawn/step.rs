@@ -1,8 +1,8 @@
 //! The step at which the start of a command failed, as the child reports it through a pipe.
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
 
-use crate::{account::AccountError, config::Exec, descriptors};
+use crate::{account::AccountError, config::Exec, descriptors, untrusted_file};
 
 /// What a child does before its exec, as far as an error should tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,9 @@ pub enum SpawnError {
     /// The command itself, or what every start takes.
     #[error("{0}")]
     Call(io::Error),
+    /// The command is there, and what is to run it is not.
+    #[error("{0}")]
+    Interpreter(String),
     #[error("cannot enter its cgroup: {0}")]
     Cgroup(io::Error),
     #[error("cannot enter its directory {directory}: {source}")]
@@ -76,6 +79,9 @@ impl SpawnError {
             Step::Exec if exec.user.is_some() && source.raw_os_error() == Some(libc::EAGAIN) => {
                 Self::TooManyProcesses { account: account(exec) }
             }
+            Step::Exec if source.raw_os_error() == Some(libc::ENOENT) => {
+                missing_interpreter(exec).map_or(Self::Call(source), Self::Interpreter)
+            }
             Step::Setup | Step::Exec => Self::Call(source),
             Step::Limit(place) => {
                 Self::Limit { name: limits.get(usize::from(place)).copied().unwrap_or_default(), source }
@@ -95,12 +101,41 @@ impl SpawnError {
                 Some(source).filter(|error| descriptors::is_shortage(error))
             }
             Self::Account(_)
+            | Self::Interpreter(_)
             | Self::Directory { .. }
             | Self::Limit { .. }
             | Self::Credentials { .. }
             | Self::TooManyProcesses { .. } => None,
         }
     }
+}
+
+/// Why exec finds no file although the program is there (`execve(2)`).
+fn missing_interpreter(exec: &Exec) -> Option<String> {
+    // A script is shorter. Of a longer program, the kernel seeks the loader.
+    const SCRIPT_MAX: u64 = 1 << 20;
+    let program = Path::new(exec.command.first()?);
+    fs::metadata(program).ok()?;
+    let script = untrusted_file::read(program, SCRIPT_MAX).unwrap_or_default();
+    let line = script.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let Some(line) = line.strip_prefix(b"#!") else {
+        return Some("the loader that it needs does not exist (readelf -l names it)".to_owned());
+    };
+    let line = String::from_utf8_lossy(line);
+    let interpreter: String = line
+        .trim_start_matches([' ', '\t'])
+        .split([' ', '\t'])
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(256)
+        .collect();
+    Some(match interpreter.strip_suffix('\r') {
+        Some(path) => format!(
+            "its first line names the interpreter {path} and ends with CR LF, as of Windows; expected LF alone"
+        ),
+        None => format!("its interpreter {interpreter}, which its first line names, does not exist"),
+    })
 }
 
 fn account(exec: &Exec) -> String {
@@ -137,6 +172,27 @@ fn hint(error: &io::Error, needs: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_is_there_lacks_its_interpreter() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = |script: Option<&[u8]>| {
+            let path = folder.path().join("check");
+            let _ = fs::remove_file(&path);
+            script.inspect(|script| fs::write(&path, script).unwrap());
+            let exec = Exec { command: vec![path.display().to_string()], ..Exec::default() };
+            SpawnError::of(Step::Exec, io::Error::from_raw_os_error(libc::ENOENT), &exec, &[]).to_string()
+        };
+        let names_it = "its interpreter /no/python3, which its first line names, does not exist";
+        assert_eq!(said(Some(b"#!/no/python3 -u\nprint()\n")), names_it);
+        assert_eq!(said(Some(b"#! /no/python3")), names_it);
+        assert!(
+            said(Some(b"#!/bin/sh\r\nexit 0\r\n"))
+                .starts_with("its first line names the interpreter /bin/sh and")
+        );
+        assert!(said(Some(b"\x7fELF\x02")).starts_with("the loader that it needs does not exist"));
+        assert_eq!(said(None), "No such file or directory (os error 2)");
+    }
 
     #[test]
     fn a_report_says_what_failed_and_what_to_do() {

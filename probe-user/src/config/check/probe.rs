@@ -15,13 +15,13 @@ use super::{
 use crate::{
     account::Kind,
     config::{
-        error::{Findings, listed},
+        error::{Finding, Findings, listed},
         exec::Exec,
         probe::Probe,
         protocol::{ExpectKeys, Expectation, ProbeKeys, ProbeOption, protocol},
         secret::Secret,
         spanned::Spanned,
-        values::{At, Table},
+        values::{At, Table, notation},
     },
     fact::{ProbeKind, ServerLimits},
     redact,
@@ -271,14 +271,17 @@ fn remark_on_times(probe: &Probe, written: &ProbeKeys, found: &mut Findings) {
     let place = written.timeout.as_ref().or(written.interval.as_ref()).map(Spanned::span);
     if let (true, Some(place)) = (timeout > interval, place) {
         let warning = format!(
-            "a probe may take {timeout:?} but is due every {interval:?}: while it hangs, the next ones wait"
+            "a probe may take {} but is due every {}: while it hangs, the next ones wait",
+            notation(*timeout),
+            notation(*interval)
         );
-        found.warn(place, warning);
+        found.long_timeouts.push(Finding::new(place.start, warning));
     }
     if let Some(slow) = written.slow.as_ref().filter(|slow| slow.get_ref().0 >= *timeout) {
         let warning = format!(
-            "an answer counts as slow after {:?} but as failed after {timeout:?}, so none is ever slow",
-            slow.get_ref().0
+            "an answer counts as slow after {} but as failed after {}, so none is ever slow",
+            notation(slow.get_ref().0),
+            notation(*timeout)
         );
         found.warn(slow.span(), warning);
     }

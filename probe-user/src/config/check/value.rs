@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 use crate::config::{
     error::Findings,
     spanned::Spanned,
-    values::{At, Text, Whole, quote},
+    values::{At, Text, Whole, notation, quote},
 };
 
 /// The number, if it is there and in its range.
@@ -38,7 +38,8 @@ pub(super) fn time(
         return Some(value);
     }
     let (low, high) = range.into_inner();
-    found.error(written.span(), format!("`{key}` is {value:?}; expected from {low:?} to {high:?}"));
+    let (value, low, high) = (notation(value), notation(low), notation(high));
+    found.error(written.span(), format!("`{key}` is {value}; expected from {low} to {high}"));
     None
 }
 

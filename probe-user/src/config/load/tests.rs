@@ -5,6 +5,7 @@ mod meaning;
 mod noise;
 mod requests;
 mod schema;
+mod several;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -407,6 +407,8 @@ words! {
         Memory,
         /// The server's memory is full, or it cannot write to its disk, and it refuses writes.
         MemoryFull,
+        /// The server cannot use its own files: the disk fails, or they are missing or damaged.
+        Storage,
         /// A replica has lost the server it copies.
         Replication,
         /// The server cannot save its data.

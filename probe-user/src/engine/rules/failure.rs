@@ -80,6 +80,10 @@ pub enum Obstacle {
 pub const UNANSWERED: &str =
     "it has never answered this probe: a restart changes neither its address nor its protocol";
 
+/// The same for a check of the user's.
+pub const NEVER_WELL: &str =
+    "its check has never succeeded: a restart changes neither the check nor its arguments";
+
 impl Obstacle {
     pub const ALL: [Self; 10] = [
         Self::CoreDump,
@@ -134,6 +138,7 @@ pub const fn of(failure: ProbeFailure) -> FailureRule {
         Failure::Connections        => (PoolExhausted, PoolExhausted, PoolExhausted, Hold,              Here,        Degraded, "a restart would end the connections that it serves"),
         Failure::Memory             => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing,           Here,        Degraded, "it works, above its limit"),
         Failure::MemoryFull         => (MemoryFull,    MemoryFull,    MemoryFull,    Hold,              Here,        Degraded, "a restart could lose what it stores"),
+        Failure::Storage            => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart mends neither its files nor the disk, and a start from damaged files may fail"),
         Failure::Replication        => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart neither brings the primary back nor mends what stopped the replication"),
         Failure::Persistence        => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Degraded, "a restart would lose what the server cannot save"),
         Failure::Cluster            => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              OrElsewhere, Fails,    "the members that lack are others: a restart of this one does not bring them back"),

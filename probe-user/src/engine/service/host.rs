@@ -3,7 +3,7 @@
 use super::model::{Fault, RecoveryState, Service};
 use crate::{
     engine::{ctx::Ctx, effect::Effects},
-    fact::{Action, Fact, HostSubject, Phase, ServiceId, Verdict},
+    fact::{Action, Fact, HostSubject, Phase, ServiceId, Verdict, Writes},
 };
 
 /// What of the host a restart would not get past.
@@ -15,9 +15,9 @@ pub(super) struct HostObstacle {
 }
 
 impl Service {
-    /// Its processes write to these file systems.
-    pub(super) fn on_writes_to<E: Effects>(&mut self, devices: Vec<String>, ctx: &mut Ctx<'_, E>) {
-        self.writes_to = devices;
+    /// Its processes write there.
+    pub(super) fn on_writes_to<E: Effects>(&mut self, writes: Writes, ctx: &mut Ctx<'_, E>) {
+        self.writes_to = writes;
         self.on_host_changed(ctx);
     }
 
@@ -25,10 +25,15 @@ impl Service {
     /// not run, a process.
     fn host_obstacle<E>(&self, ctx: &Ctx<'_, E>) -> Option<HostObstacle> {
         let host = &ctx.surroundings.host;
-        let full = host.file_systems.iter().find(|(device, ..)| self.writes_to.contains(device));
-        if let Some((_, subject, words)) = full {
-            let (subject, words) = (subject.clone(), words.clone());
-            let why = format!("it writes to {}, which takes no more data", subject.target);
+        let Writes { devices, as_root } = &self.writes_to;
+        let full = host.file_systems.iter().find(|full| {
+            // What is reserved for root may be all that a service of root needs.
+            devices.contains(&full.device) && !(full.root_has_room && *as_root)
+        });
+        if let Some(full) = full {
+            let (subject, words) = (full.subject.clone(), full.words.clone());
+            let of = if full.root_has_room { " of other users than root" } else { "" };
+            let why = format!("it writes to {}, which takes no more data{of}", subject.target);
             return Some(HostObstacle { subject, why, words });
         }
         let (subject, words) = host.pids.clone().filter(|_| self.main.is_none())?;

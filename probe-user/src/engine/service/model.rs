@@ -45,7 +45,9 @@ pub use unit_view::UnitView;
 
 use crate::{
     clock::Timestamp,
-    fact::{AlertSilence, Holder, Memory, Orders, ProcessKey, ServiceId, ServiceSettings, ServiceState},
+    fact::{
+        AlertSilence, Holder, Memory, Orders, ProcessKey, ServiceId, ServiceSettings, ServiceState, Writes,
+    },
 };
 
 /// A process that exits with an error sooner than this after its start may have found its port taken.
@@ -87,8 +89,8 @@ pub struct Service {
     pub(super) state: ServiceState,
     /// Since when it has been unhealthy.
     pub(super) unwell_since: Option<Timestamp>,
-    /// The file systems that its processes were last seen to write to, by their device numbers.
-    pub(super) writes_to: Vec<String>,
+    /// Where its processes were last seen to write to.
+    pub(super) writes_to: Writes,
     /// What the daemon was last given to keep.
     pub(super) kept: Memory,
     /// What the daemon was last told to hold back alerts for.
@@ -121,7 +123,7 @@ impl Service {
             timers: Timers::default(),
             state: ServiceState::Starting,
             unwell_since: None,
-            writes_to: Vec::new(),
+            writes_to: Writes::default(),
             kept: Memory::default(),
             kept_silence: None,
             settings,

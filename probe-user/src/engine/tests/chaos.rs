@@ -6,7 +6,7 @@ use crate::{
     fact::{
         AcceptQueue, CommandKind, CoreSignal, Direction, DrillFault, EndedJob, Holder, HostCheck,
         HostReading, HostSubject, IncidentId, NeededUnit, OperatorCommand, Order, Orders, Peer, PortHolder,
-        Pressure, Protocol, Resource, ResourceLevel, Retransmits, Successor, Suspension, Tracer,
+        Pressure, Protocol, Resource, ResourceLevel, Retransmits, Successor, Suspension, Tracer, Writes,
     },
 };
 
@@ -242,12 +242,16 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
                     limit: 90.0,
                     time_left: None,
                     exhausted: value > 95.0,
+                    root_has_room: false,
                     device: Some("254:0".into()),
                     words: "full".into(),
                     fault: None,
                 })
             }
-            6 => Observation::WritesTo(service, vec!["254:0".into(); random.below(2) as usize]),
+            6 => {
+                let devices = vec!["254:0".into(); random.below(2) as usize];
+                Observation::WritesTo(service, Writes { devices, as_root: random.below(2) == 0 })
+            }
             0 => Observation::Pressure(Pressure { at: now, cpu: Some(0.9), ..Pressure::default() }),
             1 => Observation::Connected { client: service, server: random.service() },
             2 => {

@@ -172,6 +172,7 @@ fn a_failure_that_a_restart_cannot_mend_alerts_at_once() {
         ProbeFailure::Dns,
         ProbeFailure::AccountLimit,
         ProbeFailure::CannotAsk,
+        ProbeFailure::Storage,
         ProbeFailure::Replication,
         ProbeFailure::Persistence,
         ProbeFailure::Cluster,

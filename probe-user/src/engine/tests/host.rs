@@ -1,7 +1,7 @@
 //! The host's own incidents, and what they mean for services.
 
 use super::*;
-use crate::fact::{HostCheck, HostReading, HostSubject, Memory, OperatorCommand};
+use crate::fact::{HostCheck, HostReading, HostSubject, Memory, OperatorCommand, Writes};
 
 const DEVICE: &str = "254:16";
 
@@ -16,6 +16,7 @@ fn reading(check: HostCheck, value: f64, now: Timestamp) -> HostReading {
         limit: 90.0,
         time_left: None,
         exhausted: value >= 99.0,
+        root_has_room: false,
         device: is_of_file_system.then(|| DEVICE.to_owned()),
         words: format!("{target} is {value:.0} % full"),
         fault: None,
@@ -25,6 +26,11 @@ fn reading(check: HostCheck, value: f64, now: Timestamp) -> HostReading {
 fn see(lab: &mut Lab, check: HostCheck, value: f64) {
     let reading = reading(check, value, lab.now);
     lab.see(Observation::Host(reading));
+}
+
+fn writes_to(devices: &[&str], as_root: bool) -> Observation {
+    let devices = devices.iter().map(|&device| device.to_owned()).collect();
+    Observation::WritesTo(API, Writes { devices, as_root })
 }
 
 /// The host's incidents: phase, verdict and severity.
@@ -147,7 +153,7 @@ fn what_is_no_longer_heard_of_is_over() {
 #[test]
 fn a_service_that_writes_to_a_full_disk_is_held_until_there_is_room() {
     let mut lab = exec_lab();
-    lab.see(Observation::WritesTo(API, vec!["8:1".into(), DEVICE.into()]));
+    lab.see(writes_to(&["8:1", DEVICE], false));
     see(&mut lab, HostCheck::Space, 99.5);
     crash(&mut lab, 100);
     assert_eq!(lab.restarts_asked(), 0);
@@ -170,9 +176,36 @@ fn a_service_that_writes_to_a_full_disk_is_held_until_there_is_room() {
 }
 
 #[test]
+fn a_disk_on_which_only_root_can_write_holds_the_services_of_other_users() {
+    for (as_root, root_has_room, restarts) in [(true, true, 1), (false, true, 0), (true, false, 0)] {
+        let mut lab = exec_lab();
+        lab.see(writes_to(&[DEVICE], as_root));
+        let full = HostReading { root_has_room, ..reading(HostCheck::Space, 100.0, lab.now) };
+        lab.see(Observation::Host(full));
+        crash(&mut lab, 100);
+        assert_eq!(lab.restarts_asked(), restarts, "{as_root} {root_has_room}");
+        let says_so = holds(&lab).iter().any(|why| why.contains("no more data of other users than root"));
+        assert_eq!(says_so, !as_root, "{:?}", holds(&lab));
+    }
+}
+
+#[test]
+fn a_service_of_root_that_is_held_is_started_when_root_has_room_again() {
+    let mut lab = exec_lab();
+    lab.see(writes_to(&[DEVICE], true));
+    see(&mut lab, HostCheck::Space, 100.0);
+    crash(&mut lab, 100);
+    assert_eq!(lab.restarts_asked(), 0);
+    let room = HostReading { root_has_room: true, ..reading(HostCheck::Space, 100.0, lab.now) };
+    lab.see(Observation::Host(room));
+    assert_eq!(lab.restarts_asked(), 1);
+    assert_eq!(lab.engine.host_incidents().count(), 1, "the disk is still full for the others");
+}
+
+#[test]
 fn a_full_disk_that_a_service_does_not_write_to_holds_nothing() {
     let mut lab = exec_lab();
-    lab.see(Observation::WritesTo(API, vec!["8:1".into()]));
+    lab.see(writes_to(&["8:1"], false));
     see(&mut lab, HostCheck::Space, 100.0);
     crash(&mut lab, 100);
     assert_eq!(lab.restarts_asked(), 1);
@@ -182,7 +215,7 @@ fn a_full_disk_that_a_service_does_not_write_to_holds_nothing() {
 #[test]
 fn a_disk_that_is_only_near_its_limit_holds_nothing() {
     let mut lab = exec_lab();
-    lab.see(Observation::WritesTo(API, vec![DEVICE.into()]));
+    lab.see(writes_to(&[DEVICE], false));
     for _ in 0..4 {
         see(&mut lab, HostCheck::Space, 95.0);
         lab.wait(Duration::from_secs(10));
@@ -194,7 +227,7 @@ fn a_disk_that_is_only_near_its_limit_holds_nothing() {
 #[test]
 fn a_disk_that_turns_out_to_be_full_stops_a_restart_loop() {
     let mut lab = exec_lab();
-    lab.see(Observation::WritesTo(API, vec![DEVICE.into()]));
+    lab.see(writes_to(&[DEVICE], false));
     crash(&mut lab, 100);
     assert_eq!(lab.restarts_asked(), 1);
     lab.see(Observation::RestartOutcome(API, Ok(())));
@@ -210,7 +243,7 @@ fn a_disk_that_turns_out_to_be_full_stops_a_restart_loop() {
 #[test]
 fn a_service_that_was_killed_on_purpose_is_held_without_blame() {
     let mut lab = exec_lab();
-    lab.see(Observation::WritesTo(API, vec![DEVICE.into()]));
+    lab.see(writes_to(&[DEVICE], false));
     see(&mut lab, HostCheck::ReadOnly, 100.0);
     lab.killed(100);
     let incident = lab.engine.incident(API).unwrap();

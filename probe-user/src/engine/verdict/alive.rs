@@ -60,12 +60,21 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
     let rule = rules::of_failure(failure);
     if rule.mend == Mend::RestartIfAnswered && !is_proved(circumstances) {
         let port = circumstances.port.filter(|_| failure == ProbeFailure::Refused);
+        let is_check = failure == ProbeFailure::PluginCritical;
+        let (why, reason) = match is_check {
+            true => {
+                ("this check has never succeeded, so see whether its command is right", rules::NEVER_WELL)
+            }
+            false => {
+                ("it has never answered this probe, so check its address and its protocol", rules::UNANSWERED)
+            }
+        };
         let why = port.map_or_else(
-            || "it has never answered this probe, so check its address and its protocol".to_owned(),
+            || why.to_owned(),
             |port| format!("nothing of this service ever listened on port {port}, so check the address"),
         );
         let finding = Finding::new(Verdict::Unhealthy, 0.6, format!("{why}; {failed}"));
-        return (finding, Remedy::Hold(rules::UNANSWERED.to_owned()));
+        return (finding, Remedy::Hold(reason.to_owned()));
     }
     let verdict = match (remote, alive) {
         (true, _) => rule.remote,

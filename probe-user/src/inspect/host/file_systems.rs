@@ -34,6 +34,13 @@ const BLOCKED_MAX: usize = 8;
 const EXHAUSTED_SHARE: f64 = 0.05;
 const EXHAUSTED_BYTES: u64 = 32 << 20;
 
+/// File systems that reserve blocks for root and count them as free (`f_bfree`), not as available (`f_bavail`). Others have
+/// reserves of their own there, which no user can write to.
+const WITH_RESERVE: [&str; 4] = ["ext2", "ext3", "ext4", "f2fs"];
+
+/// With so much of it free, the reserve is room for the services of root. It is 5 % by default.
+const ROOM_OF_RESERVE: f64 = 0.01;
+
 /// What was seen of the file systems before.
 #[derive(Debug, Default)]
 pub struct FileSystemsPast {
@@ -219,6 +226,9 @@ impl Known {
         self.fills = time_left.is_some();
         let limit = limits.percent.or(limits.time_to_full.map(|_| 100.0))?;
         let is_low = left < EXHAUSTED_BYTES && (left as f64) < whole as f64 * EXHAUSTED_SHARE;
+        let reserve = if WITH_RESERVE.contains(&mount.kind.as_str()) { bytes(numbers.f_bfree) } else { 0 };
+        let root_has_room =
+            reserve >= EXHAUSTED_BYTES || reserve as f64 > bytes(numbers.f_blocks) as f64 * ROOM_OF_RESERVE;
         let soon = time_left.map_or_else(String::new, |time_left| {
             format!(", and will be full in {} min at its rate of the last hour", time_left.as_secs() / 60)
         });
@@ -233,6 +243,7 @@ impl Known {
             target: mount.point.clone(),
             time_left,
             exhausted: percent >= limit && is_low,
+            root_has_room,
             device: Some(mount.device.clone()),
             ..Measured::of_host(HostCheck::Space, percent, limit, words)
         })
@@ -347,6 +358,47 @@ mod tests {
         assert_eq!(seen(&mut past, "ro", "ro"), (false, false), "it was mounted so");
         assert_eq!(seen(&mut past, "rw", "rw"), (false, false), "for an upgrade");
         assert_eq!(seen(&mut past, "ro", "ro"), (false, false), "and is as it was");
+    }
+
+    /// A file system of 1000 MiB with so many MiB free, and available to all.
+    fn full(kind: &str, free: u64, available: u64) -> (bool, bool) {
+        let mount = Mount {
+            id: 1,
+            device: "254:1".to_owned(),
+            root: "/".to_owned(),
+            point: "/data".to_owned(),
+            is_read_only: false,
+            kind: kind.to_owned(),
+            source: "/dev/vdb".to_owned(),
+            takes_no_writes: false,
+            is_of_user: false,
+        };
+        let numbers = StatVfs {
+            f_bsize: 1 << 20,
+            f_frsize: 1 << 20,
+            f_blocks: 1000,
+            f_bfree: free,
+            f_bavail: available,
+            f_files: 0,
+            f_ffree: 0,
+            f_favail: 0,
+            f_fsid: 0,
+            f_flag: rustix::fs::StatVfsMountFlags::empty(),
+            f_namemax: 255,
+        };
+        let options = FileSystemOptions { percent: Some(90.0), ..FileSystemOptions::default() };
+        let space = Known::default().space(&mount, &options, &numbers, Timestamp::now()).unwrap();
+        (space.exhausted, space.root_has_room)
+    }
+
+    #[test]
+    fn what_is_reserved_for_root_is_room_for_root_alone() {
+        assert_eq!(full("ext4", 50, 0), (true, true));
+        assert_eq!(full("ext4", 15, 0), (true, true), "a reserve of which some is left");
+        assert_eq!(full("ext4", 5, 0), (true, false));
+        assert_eq!(full("ext4", 0, 0), (true, false));
+        assert_eq!(full("xfs", 50, 0), (true, false), "no user can write to its reserve");
+        assert_eq!(full("ext4", 400, 350), (false, true));
     }
 
     #[test]

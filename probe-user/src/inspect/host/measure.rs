@@ -23,6 +23,7 @@ pub struct Measured {
     pub limit: f64,
     pub time_left: Option<Duration>,
     pub exhausted: bool,
+    pub root_has_room: bool,
     pub device: Option<String>,
     pub words: String,
 }
@@ -37,22 +38,23 @@ impl Measured {
             limit,
             time_left: None,
             exhausted: false,
+            root_has_room: false,
             device: None,
             words,
         }
     }
 
     fn reading(self, at: Timestamp) -> HostReading {
-        let Self { check, target, value, limit, time_left, exhausted, device, words } = self;
-        let subject = HostSubject { check, target };
+        let Self { check, target, value, limit, time_left, exhausted, root_has_room, device, words } = self;
         HostReading {
             at,
-            subject,
+            subject: HostSubject { check, target },
             source: Source::Proc,
             value,
             limit,
             time_left,
             exhausted,
+            root_has_room,
             device,
             words,
             fault: None,
@@ -135,6 +137,7 @@ impl Report {
     fn is_due(&self, reading: &HostReading, now: Timestamp) -> bool {
         let last = &self.last;
         let changed = reading.exhausted != last.exhausted
+            || reading.root_has_room != last.root_has_room
             || reading.time_left.is_some() != last.time_left.is_some()
             || (reading.value - last.value).abs() >= last.limit / 100.0;
         changed || now.since(self.first) < UNDECIDED || now.since(last.at) >= REPEAT

@@ -171,8 +171,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.left.0.load(Ordering::Relaxed) == 0 {
-            let words = "it sends more than an answer can be, and no end of it";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, words)));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, version::TooLong)));
         }
         ready!(self.pace.poll_ready(context));
         let before = buffer.filled().len();

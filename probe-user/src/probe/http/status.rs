@@ -2,7 +2,7 @@
 
 use reqwest::{
     StatusCode,
-    header::{HeaderMap, RETRY_AFTER},
+    header::{HeaderMap, RETRY_AFTER, SERVER},
 };
 
 use crate::fact::ProbeFailure;
@@ -20,8 +20,15 @@ const PROXY_WORDS: [&str; 8] = [
     "ERR_CONNECT_FAIL",
 ];
 
-pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ProbeFailure {
-    match status.as_u16() {
+/// What nginx says in a 503 of its own, and no application behind it: for `limit_req`, `limit_conn` or `return 503`. For a
+/// server behind it that fails it answers 502 or 504.
+const NGINX_REFUSES: &str = ": nginx itself refuses it, by limit_req, limit_conn or a configured `return 503`; its error log says which";
+
+/// What a status that was not expected says, with further words for people.
+pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> (ProbeFailure, &'static str) {
+    let failure = match status.as_u16() {
+        503 if is_of_nginx(body) => return (ProbeFailure::Busy, NGINX_REFUSES),
+        503 if is_of_caddy(headers, body) => ProbeFailure::Upstream,
         401 | 403 | 407 | 511 => ProbeFailure::Auth,
         429 => ProbeFailure::Busy,
         503 if headers.contains_key(RETRY_AFTER) && !is_of_proxy(body) => ProbeFailure::Busy,
@@ -37,7 +44,25 @@ pub(super) fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> P
         // A redirect says that the answer is elsewhere. 501, 505, 506, 508 and 510 refuse the method, the version or the path.
         300..=499 | 501 | 505 | 506 | 508 | 510 => ProbeFailure::Rejected,
         _ => ProbeFailure::Status,
-    }
+    };
+    (failure, if failure == ProbeFailure::Upstream { OF_PROXY } else { "" })
+}
+
+const OF_PROXY: &str = ": what answers is a proxy, whose server behind it fails";
+
+/// The page that nginx makes (`ngx_http_special_response.c`). OpenResty and others name themselves in place of nginx.
+fn is_of_nginx(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    let title = "<head><title>503 Service Temporarily Unavailable</title></head>";
+    text.contains(title) && text.contains("<hr><center>") && text.len() < NGINX_PAGE_MAX
+}
+
+/// Its page has 190 bytes, and up to six lines of comment for old browsers.
+const NGINX_PAGE_MAX: usize = 1024;
+
+/// Caddy has no page for a server behind it that it knows to be down.
+fn is_of_caddy(headers: &HeaderMap, body: &[u8]) -> bool {
+    body.is_empty() && headers.get(SERVER).is_some_and(|server| server == "Caddy")
 }
 
 fn is_of_proxy(body: &[u8]) -> bool {
@@ -53,7 +78,45 @@ mod tests {
 
     fn of(status: u16, headers: &[(&'static str, &str)], body: &str) -> ProbeFailure {
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        failure(StatusCode::from_u16(status).unwrap(), &headers.collect(), body.as_bytes())
+        failure(StatusCode::from_u16(status).unwrap(), &headers.collect(), body.as_bytes()).0
+    }
+
+    /// A page of nginx, with its name or that of a relative of it.
+    fn nginx_page(status: &str, name: &str) -> String {
+        format!(
+            "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n<center><h1>{status}</h1></center>\r\n\
+             <hr><center>{name}</center>\r\n</body>\r\n</html>\r\n"
+        )
+    }
+
+    #[test]
+    fn a_503_of_nginx_itself_is_no_failure_that_its_restart_mends() {
+        let unavailable = "503 Service Temporarily Unavailable";
+        for name in ["nginx/1.26.3", "nginx", "openresty/1.27.1.1"] {
+            let page = nginx_page(unavailable, name);
+            assert_eq!(of(503, &[], &page), ProbeFailure::Busy, "{page}");
+            assert_eq!(of(503, &[("retry-after", "5")], &page), ProbeFailure::Busy, "{page}");
+            assert_eq!(of(500, &[], &page), ProbeFailure::Status, "{page}");
+        }
+        let (_, words) = failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &HeaderMap::new(),
+            nginx_page(unavailable, "nginx").as_bytes(),
+        );
+        assert!(words.contains("limit_req"), "{words}");
+        for of_an_application in [unavailable, "<html><title>503 Service Temporarily Unavailable</title>", ""]
+        {
+            assert_eq!(of(503, &[("server", "nginx")], of_an_application), ProbeFailure::Status);
+        }
+    }
+
+    #[test]
+    fn an_empty_503_of_caddy_is_for_a_server_behind_it() {
+        assert_eq!(of(503, &[("server", "Caddy")], ""), ProbeFailure::Upstream);
+        assert_eq!(of(503, &[("server", "Caddy")], "starting"), ProbeFailure::Status);
+        assert_eq!(of(503, &[("server", "app")], ""), ProbeFailure::Status);
+        assert_eq!(of(500, &[("server", "Caddy")], ""), ProbeFailure::Status);
+        assert_eq!(of(503, &[], ""), ProbeFailure::Status);
     }
 
     #[test]

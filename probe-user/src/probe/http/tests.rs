@@ -90,6 +90,20 @@ async fn a_cut_answer_and_an_invalid_one_have_their_own_failures() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_too_large_is_no_other_protocol() {
+    let long = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(80 << 10));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(101));
+    for answer in [long, many] {
+        let answer: &'static [u8] = Vec::leak(answer.into_bytes());
+        let (kind, text) = failure(fake_server(answer, |_| {}).await);
+        assert_eq!(kind, ProbeFailure::Protocol, "{text}");
+        assert!(text.contains("head that is larger than 64 KiB, or has more than 100 fields"), "{text}");
+    }
+    let most = format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{}\r\n", "x: y\r\n".repeat(99));
+    assert_eq!(fake_server(Vec::leak(most.into_bytes()), |_| {}).await, ProbeOutcome::Ok);
+}
+
+#[tokio::test]
 async fn refused_dns_and_tls_have_their_own_failures() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,6 +1,7 @@
 //! HTTP/1.1 and HTTP/2: one request over a connection that is there.
 
 use std::{
+    error::Error as _,
     future::Future,
     io,
     pin::{Pin, pin},
@@ -20,7 +21,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::probe::failure::Failure;
+use crate::{fact::ProbeFailure, probe::failure::Failure};
 
 /// The most that may come before the body: a TLS handshake, interim responses (`100 Continue`), and headers.
 pub(super) const HEAD_MAX: usize = 64 * 1024;
@@ -31,7 +32,12 @@ pub(super) async fn http1<T>(
     peer: &str,
     judge: impl AsyncFnOnce(Response) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let chain = |error: hyper::Error| Failure::chain(&error, peer);
+    // No error comes from the body, which is read later.
+    let chain = |error: hyper::Error| {
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        let is_too_long = source.and_then(io::Error::get_ref).is_some_and(|source| source.is::<TooLong>());
+        if is_too_long || error.is_parse_too_large() { too_large(peer) } else { Failure::chain(&error, peer) }
+    };
     let handshake = http1::Builder::new().max_buf_size(HEAD_MAX).handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(chain)?;
     let asking = async move {
@@ -43,6 +49,21 @@ pub(super) async fn http1<T>(
         // The request ends with the reason why the connection ended.
         Either::Right((_, asking)) => asking.await,
     }
+}
+
+/// The server has sent all that a response may have.
+#[derive(Debug, thiserror::Error)]
+#[error("it sends more than an answer can be, and no end of it")]
+pub(super) struct TooLong;
+
+fn too_large(peer: &str) -> Failure {
+    // The library reads so many fields, and has one error for both.
+    const FIELDS_MAX: usize = 100;
+    let kib = HEAD_MAX / 1024;
+    let text = format!(
+        "{peer} answers with a head that is larger than {kib} KiB, or has more than {FIELDS_MAX} fields"
+    );
+    Failure::new(ProbeFailure::Protocol, text)
 }
 
 pub(super) async fn http2<T>(

@@ -11,8 +11,8 @@ use crate::{
 
 /// What codes and classes of codes mean, the first that fit. A server that answers with an error is alive, so that any other
 /// code is one that it refuses the probe with.
-const CODES: [(&str, ProbeFailure); 21] = {
-    use ProbeFailure::{Auth, Busy, MemoryFull, Protocol, Rejected, Reset};
+const CODES: [(&str, ProbeFailure); 26] = {
+    use ProbeFailure::{Auth, Busy, MemoryFull, Protocol, Rejected, Reset, Storage};
 
     [
         // The server turns us away: the account, its password, the database, a right.
@@ -32,10 +32,19 @@ const CODES: [(&str, ProbeFailure); 21] = {
         ("55", Busy),
         ("40", Busy),
         ("25P", Busy),
-        // The disk or the memory is full, or a limit on them is reached; the system fails to read or write.
-        ("53", MemoryFull),
-        ("58", MemoryFull),
-        // The server itself is broken: an internal error, or data that cannot be.
+        // The disk or the memory is full.
+        ("53100", MemoryFull),
+        ("53200", MemoryFull),
+        // The session has reached a limit of the configuration, such as `temp_file_limit`.
+        ("53400", Rejected),
+        // It lacks descriptors, or another resource of the system.
+        ("53", Busy),
+        // The system fails to read or write, or a file is missing or in the way: of its data, or a library.
+        ("58", Storage),
+        // Its tables or its indexes are damaged.
+        ("XX001", Storage),
+        ("XX002", Storage),
+        // An internal error.
         ("XX", Protocol),
         // Parameters and names that the server does not know, or that it does not support.
         ("22", Rejected),
@@ -236,12 +245,22 @@ mod tests {
             ("3D000", "database \"x\" does not exist", ProbeFailure::Auth),
             ("42501", "permission denied for database \"x\"", ProbeFailure::Auth),
             ("XX000", "cache lookup failed", ProbeFailure::Protocol),
-            ("XX001", "invalid page in block 0 of relation base/5/1259", ProbeFailure::Protocol),
+            ("XX001", "invalid page in block 0 of relation base/5/1259", ProbeFailure::Storage),
+            ("XX002", "index \"pg_class_oid_index\" contains unexpected zero page", ProbeFailure::Storage),
             // A temporary file that is too long, not a connection too many.
-            ("53400", "temporary file size exceeds temp_file_limit", ProbeFailure::MemoryFull),
+            ("53400", "temporary file size exceeds temp_file_limit", ProbeFailure::Rejected),
+            ("53000", "could not open file: Too many open files in system", ProbeFailure::Busy),
             ("53100", "could not extend file: No space left on device", ProbeFailure::MemoryFull),
             ("53200", "out of memory", ProbeFailure::MemoryFull),
-            ("58030", "could not read block 0: Input/output error", ProbeFailure::MemoryFull),
+            ("58030", "could not read block 0: Input/output error", ProbeFailure::Storage),
+            (
+                "58P01",
+                "could not open file \"base/5/1259\": No such file or directory",
+                ProbeFailure::Storage,
+            ),
+            ("58P01", "could not access file \"auto_explain\": No such file", ProbeFailure::Storage),
+            ("58P02", "could not create file \"base/5/1\": File exists", ProbeFailure::Storage),
+            ("58000", "could not receive data from the system", ProbeFailure::Storage),
             ("57014", "canceling statement due to statement timeout", ProbeFailure::Busy),
             ("57P04", "database \"x\" was dropped", ProbeFailure::Auth),
             ("40001", "canceling statement due to conflict with recovery", ProbeFailure::Busy),

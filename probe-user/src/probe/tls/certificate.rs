@@ -1,4 +1,4 @@
-//! When a certificate expires (RFC 5280, section 4.1).
+//! When a certificate expires, and whose it is (RFC 5280, section 4.1).
 
 use std::time::{Duration, SystemTime};
 
@@ -6,12 +6,47 @@ use jiff::{Timestamp, civil::DateTime, tz::Offset};
 
 /// The tags of DER that a certificate has before its validity.
 const SEQUENCE: u8 = 0x30;
+const OBJECT_IDENTIFIER: u8 = 0x06;
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
+/// The parts of a name (RFC 5280, appendix A.1) that say the most: `commonName`, `organizationName`.
+const NAMES: [&[u8]; 2] = [&[0x55, 4, 3], &[0x55, 4, 10]];
+
+/// The longest name that is shown, in characters: twice the upper bound of a `commonName`.
+const NAME_MAX: usize = 128;
+
 /// The end of a certificate's validity; None if it is no certificate.
 pub(super) fn not_after(der: &[u8]) -> Option<SystemTime> {
+    let mut validity = Der(up_to_validity(der)?.read(SEQUENCE)?);
+    validity.next()?;
+    let (tag, text) = validity.next()?;
+    time(tag, str::from_utf8(text).ok()?)
+}
+
+/// Whose certificate it is; None if it does not say so.
+pub(super) fn subject(der: &[u8]) -> Option<String> {
+    let mut fields = up_to_validity(der)?;
+    fields.next()?;
+    let subject = fields.read(SEQUENCE)?;
+    NAMES.iter().find_map(|name| part_of_name(subject, name))
+}
+
+fn part_of_name(name: &[u8], wanted: &[u8]) -> Option<String> {
+    let mut sets = Der(name);
+    while let Some((_, set)) = sets.next() {
+        let mut part = Der(Der(set).read(SEQUENCE)?);
+        let (kind, (_, text)) = (part.read(OBJECT_IDENTIFIER)?, part.next()?);
+        if kind == wanted {
+            return Some(String::from_utf8_lossy(text).chars().take(NAME_MAX).collect());
+        }
+    }
+    None
+}
+
+/// The fields of a certificate that are left behind its issuer: its validity, its subject, and so on.
+fn up_to_validity(der: &[u8]) -> Option<Der<'_>> {
     let mut certificate = Der(Der(der).read(SEQUENCE)?);
     let mut fields = Der(certificate.read(SEQUENCE)?);
     if fields.0.first() == Some(&VERSION) {
@@ -21,10 +56,7 @@ pub(super) fn not_after(der: &[u8]) -> Option<SystemTime> {
     for _ in 0..3 {
         fields.next()?;
     }
-    let mut validity = Der(fields.read(SEQUENCE)?);
-    validity.next()?;
-    let (tag, text) = validity.next()?;
-    time(tag, str::from_utf8(text).ok()?)
+    Some(fields)
 }
 
 /// `YYMMDDhhmmssZ` or `YYYYMMDDhhmmssZ`.
@@ -109,7 +141,7 @@ mod tests {
             b"\x30\x02\x30\x00",
             b"\x30\x03\x30\x01\xa0",
         ] {
-            assert_eq!(not_after(bytes), None, "{bytes:?}");
+            assert_eq!((not_after(bytes), subject(bytes)), (None, None), "{bytes:?}");
         }
     }
 }

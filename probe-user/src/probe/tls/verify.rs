@@ -1,13 +1,13 @@
 //! The certificates that probes trust: those of a file, or those of the host's store.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use rustls::{
-    AlertDescription, CertificateError, DigitallySignedStruct, Error, InvalidMessage, RootCertStore,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor, verify_server_name,
@@ -17,11 +17,11 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-use super::certificate::{date, not_after};
+use super::certificate::{not_after, subject};
 use crate::config::TlsOptions;
 
 /// What webpki says of a server that shows the certificate of an authority. It says so after it has checked the time.
-const OWN_AUTHORITY: &str = "CaUsedAsEndEntity";
+pub(super) const OWN_AUTHORITY: &str = "CaUsedAsEndEntity";
 
 /// What of a server's certificate is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,24 +74,22 @@ impl Verifier {
         Self { trusted, check, algorithms: provider.signature_verification_algorithms }
     }
 
-    /// When the certificate expires, or one that signs it, if that is before `limit`.
+    /// The certificate, or one that signs it, that expires before `limit`.
     pub(super) fn expires_before(
         &self,
         chain: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         limit: SystemTime,
-    ) -> Option<SystemTime> {
+    ) -> Option<Expiry> {
         let (own, others) = chain.split_first()?;
         let expires = not_after(own)?;
         if expires <= limit {
-            return Some(expires);
+            return Some(Expiry { at: expires, intermediate: None });
         }
         let limit = UnixTime::since_unix_epoch(limit.duration_since(SystemTime::UNIX_EPOCH).ok()?);
         match self.verify(own, others, name, limit) {
-            Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
-                Some(system_time(not_after))
-            }
-            Ok(()) | Err(_) => None,
+            Err(error) => Expiry::of(&error, others),
+            Ok(()) => None,
         }
     }
 
@@ -123,6 +121,39 @@ impl Verifier {
     }
 }
 
+/// A certificate of a server's chain that has expired, or is about to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Expiry {
+    pub(super) at: SystemTime,
+    /// Whose certificate it is, if it is not the server's own.
+    pub(super) intermediate: Option<String>,
+}
+
+impl Expiry {
+    /// The one that webpki refuses. It names no certificate, and the time tells which of `others` it is.
+    fn of(error: &Error, others: &[CertificateDer<'_>]) -> Option<Self> {
+        let Error::InvalidCertificate(CertificateError::ExpiredContext { not_after: at, .. }) = error else {
+            return None;
+        };
+        let at = system_time(*at);
+        let intermediate = others.iter().find(|other| not_after(other) == Some(at));
+        let name = |other: &CertificateDer<'_>| subject(other).unwrap_or_else(|| "without a name".to_owned());
+        Some(Self { at, intermediate: intermediate.map(name) })
+    }
+}
+
+impl fmt::Display for Expiry {
+    /// Which certificate it is, for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.intermediate {
+            Some(name) => write!(f, "the intermediate certificate {name:?}"),
+            None => f.write_str("the certificate"),
+        }
+    }
+}
+
+impl std::error::Error for Expiry {}
+
 fn system_time(at: UnixTime) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(at.as_secs())
 }
@@ -142,7 +173,14 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.verify(end_entity, intermediates, server_name, now).map(|()| ServerCertVerified::assertion())
+        self.verify(end_entity, intermediates, server_name, now).map_err(|error| {
+            let expiry = Expiry::of(&error, intermediates).filter(|expiry| {
+                // Both may have the same end. Then the server's own comes first.
+                expiry.intermediate.is_some() && not_after(end_entity) != Some(expiry.at)
+            });
+            expiry.map_or(error, |expiry| CertificateError::Other(OtherError(Arc::new(expiry))).into())
+        })?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -175,37 +213,81 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Why there is no TLS session, for people.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "rustls has dozens of errors and adds more; its words serve"
-)]
-pub(in crate::probe) fn words(error: &Error) -> String {
-    let certificate = match error {
-        Error::InvalidCertificate(certificate) => certificate,
-        Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            return "it asks for a client's certificate; name one by `cert` and `key` of `tls`".to_owned();
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+    use super::*;
+    use crate::probe::tls::words;
+
+    // "Root" is valid until 2120, "Issuing CA 2" of the organization "Example" until 2030, "db.example" until 2040.
+    const ROOT: &str = "\
+        MIIBUzCB+qADAgECAhQ+sX5Ca7DkpEx3E2u8JJZN+6+6vTAKBggqhkjOPQQDAjAPMQ0wCwYDVQQDDARSb290MCAXDTIwMDEwMTAw\
+        MDAwMFoYDzIxMjAwMTAxMDAwMDAwWjAPMQ0wCwYDVQQDDARSb290MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE2tNnSiv8UcLm\
+        Nl4Kfg52Z13Tyro+t3si+IsnisnZXf83kKr4jj6lKgBc5b8NxEHYceUIJFSiWY7a3BEgRrmMLaMyMDAwDwYDVR0TAQH/BAUwAwEB\
+        /zAdBgNVHQ4EFgQU/70/LWwoQzOf716qt4rkGfYFDFUwCgYIKoZIzj0EAwIDSAAwRQIgIYI/FrgVQp3KlM/WmgQK4ZHnhez+WT+s\
+        ntH9UR3X75MCIQD1fOvbh2cE8RcRttS9CuA2QiVLrUUjwgllzszqLkzwGA==";
+    const INTERMEDIATE: &str = "\
+        MIIBjTCCATOgAwIBAgIUJ5dm3qgCZ5es0n7eAWNIjRj4AXMwCgYIKoZIzj0EAwIwDzENMAsGA1UEAwwEUm9vdDAeFw0yMDAxMDEw\
+        MDAwMDBaFw0zMDAxMDEwMDAwMDBaMCkxEDAOBgNVBAoMB0V4YW1wbGUxFTATBgNVBAMMDElzc3VpbmcgQ0EgMjBZMBMGByqGSM49\
+        AgEGCCqGSM49AwEHA0IABH+KVfEt80EIuJVb1aqmbPU5iaf2Cz67x6f7InlyCRQqc6vJ2BnmUZvRXF5rmzf+WHfcomEUUZ72OSDD\
+        Q//impejUzBRMA8GA1UdEwEB/wQFMAMBAf8wHQYDVR0OBBYEFKRkgkV3CrrIESLNjpC+mBsk3skzMB8GA1UdIwQYMBaAFP+9Py1s\
+        KEMzn+9eqreK5Bn2BQxVMAoGCCqGSM49BAMCA0gAMEUCIQCtD6ZJJSmd5LOgbYekBJynt6khcWKSfAOr2IJ7GucCAgIgd+24afbV\
+        5bgauuFmrzwAgIXgrD95i8lnSYzevRx0qYI=";
+    const LEAF: &str = "\
+        MIIBmTCCAT+gAwIBAgIUICZnqjx/MEvw2xpPpjbGwwh8LhowCgYIKoZIzj0EAwIwKTEQMA4GA1UECgwHRXhhbXBsZTEVMBMGA1UE\
+        AwwMSXNzdWluZyBDQSAyMB4XDTIwMDEwMTAwMDAwMFoXDTQwMDEwMTAwMDAwMFowFTETMBEGA1UEAwwKZGIuZXhhbXBsZTBZMBMG\
+        ByqGSM49AgEGCCqGSM49AwEHA0IABM6TkU7+Nh0j8JfVHtNafXI3B/6UipEkfjfi1KokU17SO3EcMZxhoeItsgyJLGTIVmfFrhL4\
+        J07tBihxBi0O5z+jWTBXMBUGA1UdEQQOMAyCCmRiLmV4YW1wbGUwHQYDVR0OBBYEFECFmY7DQ9/Cyi+HuyXXXSz7lbWsMB8GA1Ud\
+        IwQYMBaAFKRkgkV3CrrIESLNjpC+mBsk3skzMAoGCCqGSM49BAMCA0gAMEUCIF4Dsei77OrXjXI1HLyu/XTPjn2xWTRdSVkcUy0R\
+        28CDAiEAgrGwI4yuBp5cOo9jgNQTlRHtFKeP2+QZoWjwtrcyJUI=";
+
+    fn der(text: &str) -> CertificateDer<'static> {
+        CertificateDer::from(STANDARD.decode(text).unwrap())
+    }
+
+    /// The first day of a year, nearly.
+    fn year(year: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * 31_556_952 + 86_400))
+    }
+
+    fn verifier() -> Verifier {
+        let provider = rustls::crypto::ring::default_provider();
+        Verifier::new(Arc::new(trusting(vec![der(ROOT)])), Check::Full, &provider)
+    }
+
+    #[test]
+    fn the_certificate_that_has_expired_is_named() {
+        let name = ServerName::try_from("db.example").unwrap();
+        let verified = |others: &[CertificateDer<'_>], at| {
+            verifier().verify_server_cert(&der(LEAF), others, &name, &[], at).map(drop)
+        };
+        let others = [der(INTERMEDIATE)];
+        verified(&others, year(2026)).unwrap();
+        for (at, refused) in [
+            (
+                2035,
+                "its certificate is refused: the intermediate certificate \"Issuing CA 2\" that signs it expired on 2030-01-01 00:00 UTC",
+            ),
+            (2045, "its certificate is refused: it expired on 2040-01-01 00:00 UTC"),
+            (2015, "its certificate is refused: it is not valid yet"),
+        ] {
+            assert_eq!(words(&verified(&others, year(at)).unwrap_err()), refused);
         }
-        // Its answer is no record of TLS.
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            return "the server speaks plain text, not TLS".to_owned();
-        }
-        _ => return error.to_string(),
-    };
-    let why = match certificate {
-        CertificateError::UnknownIssuer => "no certificate that is trusted signs it",
-        CertificateError::ExpiredContext { not_after, .. } => {
-            return format!("its certificate is refused: it expired on {}", date(system_time(*not_after)));
-        }
-        CertificateError::Expired => "it has expired",
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "it is not valid yet",
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "it is for another name"
-        }
-        CertificateError::Other(other) if other.to_string() == OWN_AUTHORITY => {
-            "it is an authority's own and not trusted itself; add it to the host's store (update-ca-certificates) or name it by `ca_file`"
-        }
-        _ => return format!("its certificate is refused: {error}"),
-    };
-    format!("its certificate is refused: {why}")
+        let unknown = words(&verified(&[], year(2026)).unwrap_err());
+        assert!(unknown.contains("no certificate that is trusted signs it"), "{unknown}");
+    }
+
+    #[test]
+    fn the_certificate_that_expires_next_is_named() {
+        let name = ServerName::try_from("db.example").unwrap();
+        let chain = [der(LEAF), der(INTERMEDIATE)];
+        let before = |at| {
+            let expiry = verifier().expires_before(&chain, &name, system_time(year(at)));
+            expiry.map(|expiry| expiry.to_string())
+        };
+        assert_eq!(before(2029), None);
+        assert_eq!(before(2031).as_deref(), Some("the intermediate certificate \"Issuing CA 2\""));
+        assert_eq!(before(2041).as_deref(), Some("the certificate"));
+    }
 }

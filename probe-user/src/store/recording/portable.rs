@@ -225,7 +225,7 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         }
         // The name of a task or a device, and a sentence with it.
         Observation::Host(reading) => text(&mut reading.words),
-        Observation::WritesTo(_, devices) => return cut(devices, items),
+        Observation::WritesTo(_, writes) => return cut(&mut writes.devices, items),
         Observation::Examined(_, Some(Examination { writes: Some(path), .. })) => text(path),
         Observation::Context(_, context) => {
             context.texts().for_each(text);

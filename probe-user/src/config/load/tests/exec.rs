@@ -72,7 +72,7 @@ fn wrong_values_are_refused_with_what_is_expected() {
             "4:23: unknown resource \"nofiles\" (did you mean `nofile`?); expected a name of prlimit(1) in lower case, such as `nofile`",
             "4:33: the soft limit of core is above the hard one; expected it not to be",
             "4:45: the soft limit of as is above the hard one; expected it not to be",
-            "5:16: `stop_timeout` is 3600s; expected from 0ns to 600s",
+            "5:16: `stop_timeout` is 1h; expected from 0s to 10m",
         ],
     );
 }

@@ -43,7 +43,7 @@ fn tls_is_read_and_its_files_are_named() {
         ),
         (
             "http = \"https://h\"\ntls = { expires_within = \"1m\" }",
-            "5:26: `expires_within` is 60s; expected from 3600s to 315360000s",
+            "5:26: `expires_within` is 1m; expected from 1h to 3650d",
         ),
         (
             "http = \"http://h\"\ntls = {}",
