@@ -206,7 +206,7 @@ pub(super) fn expiry(chain: &[&[u8]], limit: SystemTime) -> Option<String> {
     let verifier = Verifier::new(Arc::default(), Check::Full, &provider);
     let chain: Vec<_> = chain.iter().map(|der| rustls::pki_types::CertificateDer::from(*der)).collect();
     let name = ServerName::try_from("localhost").ok()?;
-    verifier.expires_before(&chain, &name, limit).map(certificate::date)
+    verifier.expires_before(&chain, &name, limit).map(|expiry| certificate::date(expiry.at))
 }
 
 /// The first message of a client, of a session that goes no further.

@@ -170,13 +170,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.left.0.load(Ordering::Relaxed) == 0 {
+        let left = self.left.0.load(Ordering::Relaxed);
+        if left == 0 {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, version::TooLong)));
         }
         ready!(self.pace.poll_ready(context));
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let length = buffer.filled().len() - before;
+        let most = left.min(buffer.remaining());
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
+        let length = part.filled().len();
+        buffer.advance(length);
         self.left.take(length);
         self.pace.on_read(length);
         Poll::Ready(Ok(()))

@@ -1,7 +1,7 @@
 //! HTTP/1.1 and HTTP/2: one request over a connection that is there.
 
 use std::{
-    error::Error as _,
+    error::Error,
     future::Future,
     io,
     pin::{Pin, pin},
@@ -34,9 +34,11 @@ pub(super) async fn http1<T>(
 ) -> Result<T, Failure> {
     // No error comes from the body, which is read later.
     let chain = |error: hyper::Error| {
-        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-        let is_too_long = source.and_then(io::Error::get_ref).is_some_and(|source| source.is::<TooLong>());
-        if is_too_long || error.is_parse_too_large() { too_large(peer) } else { Failure::chain(&error, peer) }
+        if is_too_long(&error) || error.is_parse_too_large() {
+            too_large(peer)
+        } else {
+            Failure::chain(&error, peer)
+        }
     };
     let handshake = http1::Builder::new().max_buf_size(HEAD_MAX).handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(chain)?;
@@ -55,6 +57,14 @@ pub(super) async fn http1<T>(
 #[derive(Debug, thiserror::Error)]
 #[error("it sends more than an answer can be, and no end of it")]
 pub(super) struct TooLong;
+
+/// Whether an error comes from [`TooLong`], which its library and its body may each have wrapped.
+fn is_too_long(error: &(dyn Error + 'static)) -> bool {
+    let is_of_io = |io: &io::Error| io.get_ref().is_some_and(|inner| is_too_long(inner));
+    error.is::<TooLong>()
+        || error.downcast_ref::<io::Error>().is_some_and(is_of_io)
+        || error.source().is_some_and(is_too_long)
+}
 
 fn too_large(peer: &str) -> Failure {
     // The library reads so many fields, and has one error for both.

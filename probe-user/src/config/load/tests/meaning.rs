@@ -352,8 +352,8 @@ fn a_receiver_has_one_address_and_the_options_of_its_kind() {
             "webhook = \"https://h/\"\nsigning_key = \"${NOWHERE}\"",
             "3:15: the environment variable NOWHERE is not set or empty; expected it to be set for the daemon",
         ),
-        ("webhook = \"https://h/\"\nafter = \"8d\"", "3:9: `after` is 691200s; expected from 0ns to 604800s"),
-        ("webhook = \"https://h/\"\nremind = \"5s\"", "3:10: `remind` is 5s; expected from 60s to 2592000s"),
+        ("webhook = \"https://h/\"\nafter = \"8d\"", "3:9: `after` is 8d; expected from 0s to 7d"),
+        ("webhook = \"https://h/\"\nremind = \"5s\"", "3:10: `remind` is 5s; expected from 1m to 30d"),
         (
             "name = \"on call\"\nwebhook = \"https://h/\"",
             "2:8: found \"on call\"; expected a name of 1 to 64 letters (A-Z, a-z), digits, dots, hyphens and underscores",
@@ -370,7 +370,7 @@ fn a_receiver_has_one_address_and_the_options_of_its_kind() {
     );
     refused(
         "[heartbeat]\nurl = \"https://h/\"\ninterval = \"25h\"",
-        &["3:12: `interval` is 90000s; expected from 1s to 86400s"],
+        &["3:12: `interval` is 25h; expected from 1s to 24h"],
     );
 }
 
