@@ -2,7 +2,6 @@
 #![no_main]
 
 use std::{
-    collections::BTreeMap,
     future,
     net::SocketAddr,
     path::PathBuf,
@@ -13,7 +12,7 @@ use hostprobe::{
     config,
     emit::{Name, Names, Origin, for_each_event},
     fact::{Reload, ServiceState},
-    probe::heartbeat::Heartbeats,
+    probe::heartbeat::{Earlier, Heartbeats},
     serve::{self, Metrics, Past, ServiceView, Shown, View, control},
     store::history::History,
 };
@@ -130,7 +129,13 @@ fn requests() -> control::Requests {
             let _ = answer.send(Ok(control::DrillAnswer::Plan(plan)));
         }
     });
-    control::Requests { reloads, operations, drills }
+    let (alert_tests, mut tests) = mpsc::channel::<control::AlertTestRequest>(1);
+    tokio::spawn(async move {
+        while let Some(control::AlertTestRequest { answer, .. }) = tests.recv().await {
+            let _ = answer.send(Ok(Vec::new()));
+        }
+    });
+    control::Requests { reloads, operations, drills, alert_tests }
 }
 
 /// Jobs that may report in, one of them with a token.
@@ -143,7 +148,7 @@ fn heartbeats() -> Heartbeats {
     let text = [job("nightly", ""), job("closed", &format!("token_file = {token:?}"))].concat();
     let services = config::fuzz::check(&text, "").expect("a configuration").services;
     let heartbeats = Heartbeats::new(None);
-    heartbeats.configure(&services, &BTreeMap::new());
+    heartbeats.configure(&services, Earlier::default());
     heartbeats
 }
 
