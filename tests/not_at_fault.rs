@@ -234,7 +234,7 @@ fn a_redis_that_saves_its_data_in_the_foreground_is_held_until_it_is_done() {
     wait_until_healthy(&daemon, "cache");
     assert!(Redis::request(port, "DEBUG POPULATE 60000 key 200").starts_with("+OK"));
     let mark = daemon.mark();
-    // It takes 15 s or more, and answers to no one meanwhile.
+    // It takes 15 s or more, and answers no request meanwhile.
     let saving = thread::spawn(move || Redis::request(port, "SAVE"));
     let held = daemon.wait_for_after(mark, |event| is(event, "restart.hold", "cache"), LONG);
     assert_eq!(text(&held, "event.reason"), "a restart would cut off what it writes", "{held:#}");

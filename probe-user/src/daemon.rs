@@ -96,7 +96,6 @@ pub struct Daemon {
     reloads: ReloadState,
     /// The daemon has kept the rights that the start of programs takes.
     may_start_programs: bool,
-    /// Operators who wait for the outcome of a command.
     operator_waits: Vec<OperatorWait>,
     /// The operators whose orders were carried out, each with what to answer.
     unanswered: Vec<(OperatorAnswer, String)>,

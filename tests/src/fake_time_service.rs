@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::parts::available;
 
-/// What is told lasts until this is dropped; then no service keeps the clock, as before.
+/// What it reports lasts until this is dropped; then no service keeps the clock, as before.
 #[derive(Debug)]
 pub struct FakeTimeService(());
 

@@ -3,6 +3,7 @@ mod exec;
 mod files;
 mod meaning;
 mod noise;
+mod receivers;
 mod requests;
 mod schema;
 mod several;

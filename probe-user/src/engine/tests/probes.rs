@@ -304,7 +304,7 @@ fn failures_that_a_restart_may_mend_count_from_the_last_one_that_it_may_not() {
         }
     }
     lab.wait(Duration::from_millis(500));
-    assert_eq!(lab.alerts().len(), 1, "it is of no use to its clients, and that is told");
+    assert_eq!(lab.alerts().len(), 1, "it is of no use to its clients, and the receivers get that");
     for restarts in [0, 0, 1] {
         lab.answer(ProbeOutcome::Failed(ProbeFailure::Reset, "reset".into()));
         assert_eq!(lab.restarts_asked(), restarts);

@@ -1,4 +1,4 @@
-//! What is probed, as each subject is told of it, and how many probes have come.
+//! What is probed, as the configuration of each subject has it, and how many probes have come.
 
 use std::{fs, path::PathBuf, process::Command, time::Duration};
 

@@ -21,7 +21,7 @@ use crate::{
 const SUMMARY_MAX: usize = 1200;
 const VALUE_MAX: usize = 400;
 
-/// The changes before a fault, and the last lines of a log, that are told.
+/// The changes before a fault, and the last lines of a log, that a message has.
 const CHANGES_MAX: usize = 2;
 const LINES_MAX: usize = 3;
 

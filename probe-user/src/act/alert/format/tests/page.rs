@@ -13,7 +13,7 @@ What receivers of `[[alert]]` get ([configuration.md](configuration.md#alert)). 
 `UPDATE_DOCS=1 cargo test -p hostprobe --lib docs_alerts` writes it again.
 
 Each message says what failed and why, what hostprobe did and whether that helped, where, since when, and how to
-acknowledge it. Foreign text, such as that of a process, is shown as it is: it mentions no one, makes no links, and has no
+acknowledge it. Foreign text, such as that of a process, is shown as it is: it mentions no user, makes no links, and has no
 secrets of the configuration in it. Mail programs may make links of addresses by themselves.
 
 `hostprobe alert test [NAME]` sends a test message to one receiver or to all.
