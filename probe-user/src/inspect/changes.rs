@@ -103,10 +103,10 @@ pub fn before(fault: Timestamp, suspects: &[Suspect]) -> Vec<String> {
     for Suspect { what, path, may_be_folder } in suspects {
         let Some((path, at)) = latest(path, *may_be_folder, &mut { FILES }) else { continue };
         let Ok(before) = Duration::try_from(fault.duration_since(at)) else { continue };
-        let ago = Duration::from_secs(before.as_secs());
+        let ago = before.as_secs();
         let words = match PACKAGES.iter().any(|(manager, _)| manager == what) {
-            true => format!("the host's packages were changed by {what} {ago:?} before"),
-            false => format!("{what} {} was changed {ago:?} before", path.display()),
+            true => format!("the host's packages were changed by {what} {ago} s before"),
+            false => format!("{what} {} was changed {ago} s before", path.display()),
         };
         if before <= BEFORE && !changes.iter().any(|(_, known)| *known == words) {
             changes.push((before, words));
@@ -164,7 +164,7 @@ mod tests {
             found[0].starts_with("its configuration ") && found[0].contains("b.conf was changed "),
             "{found:?}"
         );
-        assert!(found[0].ends_with("s before"), "{found:?}");
+        assert!(found[0].ends_with(" s before"), "{found:?}");
         assert_eq!(before(fault.plus(BEFORE), &suspects), [""; 0], "that is long ago");
         let earlier = Timestamp::from_nanos(Timestamp::now().as_nanos() - 60_000_000_000);
         assert_eq!(before(earlier, &suspects), [""; 0], "that is after the fault");

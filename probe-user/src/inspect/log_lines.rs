@@ -22,6 +22,9 @@ pub const WRITTEN: Duration = Duration::from_millis(100);
 const LINES: usize = 20;
 const BYTES: u64 = 4096;
 
+/// The time of a file's change is that of the kernel's latest tick, which is as old as this at most (`HZ=100`).
+const TICK: Duration = Duration::from_millis(10);
+
 /// Lines of a run that are older say nothing of its end. The journal's older files need not be searched.
 const OLDEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -62,7 +65,7 @@ fn of_journal(journal: &Journal, id: &str) -> Result<Vec<String>, LogError> {
 pub fn of_output(path: &Path, started: Option<Timestamp>) -> Result<Vec<String>, LogError> {
     let mut file = untrusted_file::open(path)?;
     let modified = jiff::Timestamp::try_from(file.metadata()?.modified()?).unwrap_or_default();
-    if started.is_some_and(|started| modified < started.to_wall()) {
+    if started.is_some_and(|started| modified.saturating_add(TICK).is_ok_and(|by| by < started.to_wall())) {
         return Ok(Vec::new());
     }
     Ok(at_end(&mut file)?)

@@ -121,7 +121,7 @@ fn an_incident() -> Incident {
         snapshot: Some("/var/lib/hostprobe/snapshots/api.txt".to_owned()),
         context: FaultContext {
             logs: vec!["api: out of cheese".to_owned()],
-            changes: vec!["its program /opt/api was changed 40s before".to_owned()],
+            changes: vec!["its program /opt/api was changed 40 s before".to_owned()],
         },
         drill: Some("alice (as root)".to_owned()),
         host: None,
