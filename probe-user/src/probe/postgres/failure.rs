@@ -167,7 +167,7 @@ const POOLER_WORDS: [(&str, ProbeFailure); 20] = [
     ("certificate required", ProbeFailure::Auth),
     ("config error", ProbeFailure::Auth),
     ("unsupported startup parameter", ProbeFailure::Rejected),
-    ("shutting down", ProbeFailure::Reset),
+    ("shutting down", ProbeFailure::Busy),
 ];
 
 fn of_pooler(message: &str, code: &SqlState) -> ProbeFailure {
@@ -183,7 +183,8 @@ fn of_pooler(message: &str, code: &SqlState) -> ProbeFailure {
 /// unknown message counts as a start, which is by far the most frequent.
 fn cannot_connect_now(message: &str) -> Meaning {
     if message.contains("shutting down") {
-        Meaning::Failed(ProbeFailure::Reset)
+        // It serves its last clients or writes its data, and its exit says what comes next.
+        Meaning::Failed(ProbeFailure::Busy)
     } else {
         // Also a standby that serves no clients until it is promoted (`hot_standby = off`).
         Meaning::Starting
@@ -231,7 +232,7 @@ mod tests {
             assert_eq!(of("57P03", starting), Meaning::Starting, "{starting}");
         }
         let ending = of("57P03", "the database system is shutting down");
-        assert_eq!(ending, Meaning::Failed(ProbeFailure::Reset));
+        assert_eq!(ending, Meaning::Failed(ProbeFailure::Busy));
     }
 
     #[test]
