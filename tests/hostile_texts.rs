@@ -160,6 +160,7 @@ fn no_command_has_a_terminal_obey_a_name_or_an_answer() {
         ("pause", run(&["pause", NAME, "--socket", socket], None), true),
         ("resume", run(&["resume", NAME, "--socket", socket], None), true),
         ("ack", run(&["ack", NAME, "--socket", socket], None), true),
+        ("alert", run(&["alert", "test", NAME, "--socket", socket], None), true),
         ("beat", run(&["beat", NAME, "--socket", socket], None), false),
         ("drill", run(&["drill", NAME, "--yes", "--socket", socket], None), true),
         ("report", run(&["report", "--socket", socket], None), false),

@@ -96,7 +96,7 @@ fn a_server_that_refuses_requests_beyond_its_limit_is_held() {
     // The zone is of the `http` block, between two servers.
     let servers = format!(
         "listen 127.0.0.1:{limited}; root {}; location / {{ limit_req zone=one; }} }} \
-         limit_req_zone $server_name zone=one:1m rate=1r/m; \
+         limit_req_zone $server_port zone=one:1m rate=1r/m; \
          server {{ listen 127.0.0.1:{closed}; location / {{ return 503; }}",
         folder.path().display()
     );
@@ -199,7 +199,14 @@ fn a_probe_of_the_wrong_protocol_is_held() {
         services += &service(name, &command, &probe, QUICK, folder.path());
         names.push(name);
     }
-    all_are_held(&mut start(&services), &names, "never answered this probe");
+    // Where one side speaks TLS, its answer says so.
+    let (over_tls, others): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| name.ends_with("-on-tls"));
+    let mut daemon = start(&services);
+    for name in over_tls {
+        let hold = daemon.wait_for(|event| is(event, "restart.hold", name), LONG);
+        assert!(text(&hold, "event.reason").contains("what the two sides accept"), "{name}: {hold:#}");
+    }
+    all_are_held(&mut daemon, &others, "never answered this probe");
 }
 
 #[test]
