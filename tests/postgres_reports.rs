@@ -86,6 +86,9 @@ fn a_standby_that_does_not_replay_is_degraded_until_it_does() {
     lab.wait_until_measured("lag_seconds", 0.0);
     let mark = lab.daemon.mark();
     standby.sql("SELECT pg_wal_replay_pause()");
+    // The request is carried out when the standby waits for more to replay.
+    let is_paused = || standby.sql("SELECT pg_get_wal_replay_pause_state()").contains("paused").then_some(());
+    until("the replay is paused", LONG, is_paused);
     sql("INSERT INTO written VALUES (1)");
     let opened = lab.is_found(mark, "limit_exceeded", "degraded");
     let summary = text(&opened, "incident.summary");
