@@ -39,7 +39,7 @@ pub fn arguments<'a>(arguments: impl IntoIterator<Item = &'a str>) -> String {
 fn without_secret(program: &str, argument: &str) -> (String, Option<Kind>) {
     let hidden_from = |from: usize| (format!("{}{HIDDEN}", redact(&argument[..from])), None);
     match option::announced(program, argument) {
-        Some(Announced::Next(kind)) => return (argument.to_owned(), Some(kind)),
+        Some(Announced::Next(kind)) => return (known::hide(argument).into_owned(), Some(kind)),
         Some(Announced::From(from)) => return hidden_from(from),
         None => {}
     }
@@ -59,7 +59,7 @@ fn without_secret(program: &str, argument: &str) -> (String, Option<Kind>) {
         }
         // A bare word, such as the name of a table, is no option.
         if name.starts_with('-') || sign < argument.len() {
-            return (argument.to_owned(), Some(Kind::Whole));
+            return (known::hide(argument).into_owned(), Some(Kind::Whole));
         }
     }
     let has_parts = argument.contains("://")
@@ -130,6 +130,16 @@ mod tests {
             &[],
         ] {
             assert_eq!(arguments(line.iter().copied()), line.join(" "));
+        }
+    }
+
+    #[test]
+    fn the_name_of_an_option_may_be_a_secret_of_the_configuration() {
+        super::super::remember(["kR5-in-the-name".to_owned()]);
+        let encoded: String = "kR5-in-the-name".bytes().map(|byte| format!("%{byte:02X}")).collect();
+        for secret in ["kR5-in-the-name", &encoded] {
+            let shown = super::arguments([format!("-{secret}pw").as_str(), "value"]);
+            assert_eq!(shown, "-***pw ***");
         }
     }
 }
