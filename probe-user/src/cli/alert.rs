@@ -30,25 +30,14 @@ pub struct TestArgs {
 
 pub fn run(command: Command) -> ExitCode {
     let Command::Test(TestArgs { receiver, daemon }) = command;
-    match daemon.ask(&Request::AlertTest { receiver }) {
-        Err(failure) => failure.end(),
-        Ok(Answer::AlertTest(outcomes)) => {
-            let printed = print(&Page::of(outcomes.iter().map(line)));
-            let failed = outcomes.iter().any(|outcome| outcome.error.is_some());
-            if failed { ExitCode::FAILURE } else { printed }
-        }
-        Ok(
-            Answer::Status(_)
-            | Answer::Incidents(_)
-            | Answer::Explanation(_)
-            | Answer::Report(_)
-            | Answer::Reload(_)
-            | Answer::DrillPlan(_)
-            | Answer::Drill(_)
-            | Answer::Done(_)
-            | Answer::Error(_),
-        ) => ask::unexpected(),
-    }
+    let answer = match daemon.ask(&Request::AlertTest { receiver }) {
+        Ok(answer) => answer,
+        Err(failure) => return failure.end(),
+    };
+    let Answer::AlertTest(outcomes) = answer else { return ask::unexpected() };
+    let printed = print(&Page::of(outcomes.iter().map(line)));
+    let failed = outcomes.iter().any(|outcome| outcome.error.is_some());
+    if failed { ExitCode::FAILURE } else { printed }
 }
 
 fn line(outcome: &AlertTestOutcome) -> String {

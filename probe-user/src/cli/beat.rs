@@ -20,19 +20,10 @@ pub struct Args {
 
 /// Reports in, and says nothing: a timer's mail is for failures.
 pub fn run(args: &Args) -> ExitCode {
-    match args.daemon.ask(&Request::Beat { heartbeat: args.name.clone() }) {
-        Err(failure) => failure.end(),
-        Ok(Answer::Done(_)) => ExitCode::SUCCESS,
-        Ok(
-            Answer::Status(_)
-            | Answer::Incidents(_)
-            | Answer::Explanation(_)
-            | Answer::Report(_)
-            | Answer::Reload(_)
-            | Answer::DrillPlan(_)
-            | Answer::Drill(_)
-            | Answer::AlertTest(_)
-            | Answer::Error(_),
-        ) => ask::unexpected(),
-    }
+    let answer = match args.daemon.ask(&Request::Beat { heartbeat: args.name.clone() }) {
+        Ok(answer) => answer,
+        Err(failure) => return failure.end(),
+    };
+    let Answer::Done(_) = answer else { return ask::unexpected() };
+    ExitCode::SUCCESS
 }

@@ -100,19 +100,10 @@ fn order(operation: CommandKind, target: Target, lasts: Option<Duration>, args: 
     // A part of a second counts as one.
     let seconds = lasts.map(|lasts| lasts.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX));
     let operation = Operation { operation, target, seconds, reason: args.reason };
-    match args.daemon.ask(&Request::Operate(operation)) {
-        Err(failure) => failure.end(),
-        Ok(Answer::Done(done)) => print(&Page::of([done.as_str()])),
-        Ok(
-            Answer::Status(_)
-            | Answer::Incidents(_)
-            | Answer::Explanation(_)
-            | Answer::Report(_)
-            | Answer::Reload(_)
-            | Answer::DrillPlan(_)
-            | Answer::Drill(_)
-            | Answer::AlertTest(_)
-            | Answer::Error(_),
-        ) => ask::unexpected(),
-    }
+    let answer = match args.daemon.ask(&Request::Operate(operation)) {
+        Ok(answer) => answer,
+        Err(failure) => return failure.end(),
+    };
+    let Answer::Done(done) = answer else { return ask::unexpected() };
+    print(&Page::of([done.as_str()]))
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
+    path::PathBuf,
 };
 
 use super::{
@@ -24,7 +25,11 @@ impl ProcReader {
         let children = self.children_of(main);
         for pid in std::iter::once(main).chain(children).take(PROCESSES_MAX) {
             let Ok(mounts) = self.mounts_of(pid) else { continue };
-            devices.extend(self.open_for_writing(pid, &mounts));
+            let of_file = |file: OpenFile| {
+                let mount = mounts.iter().find(|it| Some(it.id) == file.mount && holds_data(it))?;
+                Some(mount.device.clone())
+            };
+            devices.extend(self.open_for_writing(pid).filter_map(of_file));
             let folder = fs::read_link(self.folder(pid).join("cwd")).ok();
             devices.extend(folder.and_then(|folder| written_at(&mounts, folder.to_str()?)));
         }
@@ -34,18 +39,8 @@ impl ProcReader {
     /// How far a process is in the regular files that it writes from their beginning to their end, by path. A file that is
     /// only appended to is a log, and what is written at offsets (`pwrite(2)`) does not move the position.
     pub fn write_positions(&self, pid: u32) -> HashMap<String, u64> {
-        let folder = self.folder(pid);
-        let entries = fs::read_dir(folder.join("fd")).into_iter().flatten().flatten().take(FILES_MAX);
-        let positions = entries.filter_map(|entry| {
-            let target = fs::read_link(entry.path()).ok()?;
-            let path = target.to_str().filter(|_| target.is_absolute() && !target.starts_with("/dev"))?;
-            let info = read_text(&folder.join("fdinfo").join(entry.file_name()), 4096).ok()?;
-            let field = |name: &str| Some(info.lines().find_map(|line| line.strip_prefix(name))?.trim());
-            let flags = i32::from_str_radix(field("flags:")?, 8).ok()?;
-            let is_written = flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_APPEND == 0;
-            Some((path.to_owned(), field("pos:")?.parse().ok()?)).filter(|_| is_written)
-        });
-        positions.collect()
+        let files = self.open_for_writing(pid).filter(|file| !file.appends);
+        files.filter_map(|file| Some((file.path.to_str()?.to_owned(), file.position?))).collect()
     }
 
     /// Whether a process writes files as root: its file system user id is 0 (`proc_pid_status(5)`). None if it is gone.
@@ -54,24 +49,34 @@ impl ProcReader {
         status_field(&String::from_utf8_lossy(&status), "Uid").nth(3).map(|user| user == 0)
     }
 
-    fn open_for_writing(&self, pid: u32, mounts: &[Mount]) -> BTreeSet<String> {
+    /// The files that a process has open for writing.
+    fn open_for_writing(&self, pid: u32) -> impl Iterator<Item = OpenFile> {
         let folder = self.folder(pid);
         let entries = fs::read_dir(folder.join("fd")).into_iter().flatten().flatten().take(FILES_MAX);
-        let devices = entries.filter_map(|entry| {
-            let target = fs::read_link(entry.path()).ok()?;
+        entries.filter_map(move |entry| {
+            let path = fs::read_link(entry.path()).ok()?;
             // Sockets, pipes and the like have no path.
-            if !target.is_absolute() || target.starts_with("/dev") || target.starts_with("/proc") {
+            if !path.is_absolute() || path.starts_with("/dev") || path.starts_with("/proc") {
                 return None;
             }
             let info = read_text(&folder.join("fdinfo").join(entry.file_name()), 4096).ok()?;
             let field = |name: &str| Some(info.lines().find_map(|line| line.strip_prefix(name))?.trim());
             let flags = i32::from_str_radix(field("flags:")?, 8).ok()?;
-            let mount: u32 = field("mnt_id:")?.parse().ok()?;
-            let mount = mounts.iter().find(|it| it.id == mount && holds_data(it))?;
-            (flags & libc::O_ACCMODE != libc::O_RDONLY).then(|| mount.device.clone())
-        });
-        devices.collect()
+            let number = |name| field(name)?.parse::<u64>().ok();
+            let mount = number("mnt_id:").and_then(|id| u32::try_from(id).ok());
+            let (position, appends) = (number("pos:"), flags & libc::O_APPEND != 0);
+            (flags & libc::O_ACCMODE != libc::O_RDONLY).then_some(OpenFile { path, mount, position, appends })
+        })
     }
+}
+
+/// A file that a process has open for writing (`proc_pid_fdinfo(5)`).
+struct OpenFile {
+    path: PathBuf,
+    /// The id of its mount.
+    mount: Option<u32>,
+    position: Option<u64>,
+    appends: bool,
 }
 
 /// The file system of a folder that a service works in, if it is not the root's: much of a host is there.
