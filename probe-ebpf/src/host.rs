@@ -12,21 +12,20 @@ mod memory;
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    helpers::bpf_ktime_get_boot_ns,
     macros::map,
     maps::{LruPerCpuHashMap, ring_buf::RingBufEntry},
 };
-use probe_abi::{DropClass, FaultKey, Repeats};
+use probe_abi::{DropClass, FaultKey};
 
 use crate::{
     budget,
     ring::{self, URGENT},
 };
 
-/// Faults after the first of their kind. The daemon removes a kind that was quiet for a while, so that its next fault is a
-/// record again.
+/// How many faults of a kind each CPU saw after the first one. The daemon removes a kind that was quiet for a while, so
+/// that its next fault is a record again. The time of the last one is not kept: the clock would take a fifth of the program.
 #[map]
-static FAULTS: LruPerCpuHashMap<FaultKey, Repeats> = LruPerCpuHashMap::with_max_entries(512, 0);
+static FAULTS: LruPerCpuHashMap<FaultKey, u64> = LruPerCpuHashMap::with_max_entries(512, 0);
 
 /// Room for the record of a fault whose kind [`count_repeat`] does not know. None if it cannot be reported: then it is
 /// counted.
@@ -41,9 +40,8 @@ fn reserve_first<T: 'static>(key: &FaultKey) -> Option<RingBufEntry<T>> {
         ring::count_drop(DropClass::HostFault);
         return None;
     }
-    let none = Repeats { count: 0, last_ns: 0 };
     // Another CPU may have inserted the kind meanwhile.
-    if FAULTS.insert(key, &none, u64::from(BPF_NOEXIST)).is_err() && count_repeat(key) {
+    if FAULTS.insert(key, &0, u64::from(BPF_NOEXIST)).is_err() && count_repeat(key) {
         return None;
     }
     let entry = URGENT.reserve::<T>(0);
@@ -58,10 +56,7 @@ fn reserve_first<T: 'static>(key: &FaultKey) -> Option<RingBufEntry<T>> {
 #[inline(always)]
 fn count_repeat(key: &FaultKey) -> bool {
     let Some(repeats) = FAULTS.get_ptr_mut(key) else { return false };
-    // SAFETY: the lookup returned a valid slot of this CPU; the helper has no preconditions.
-    unsafe {
-        (*repeats).count += 1;
-        (*repeats).last_ns = bpf_ktime_get_boot_ns();
-    }
+    // SAFETY: the lookup returned a valid slot of this CPU.
+    unsafe { *repeats += 1 };
     true
 }

@@ -59,7 +59,7 @@ pub struct ErrorKey {
     pub pad: u8,
 }
 
-/// Value of `ERRORS` and of `FAULTS`, one for each CPU.
+/// Value of `ERRORS`, one for each CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Repeats {

@@ -224,7 +224,7 @@ impl EbpfSensor {
         self.errors.take(now_ns)
     }
 
-    /// Faults of the host that were counted after the first of their kind, likewise.
+    /// Faults of the host that were counted after the first of their kind, likewise; `at_ns` is `now_ns`.
     pub fn repeated_faults(&mut self, now_ns: u64) -> Vec<HostReport> {
         self.faults.take(now_ns)
     }

@@ -13,10 +13,41 @@ use crate::sensor::record::{FAULT_KIND_WORDS, HostReport, SocketError};
 const WINDOW_NS: u64 = 10_000_000_000;
 
 /// The counts of [`SocketError`]s, whose kind has the layout of `probe_abi::ErrorKey`.
-pub type ErrorCounts = RepeatCounts<[u64; 4], SocketError>;
+pub type ErrorCounts = RepeatCounts<[u64; 4], CountAndTime, SocketError>;
 
 /// The counts of [`HostReport`]s, whose kind has the layout of `probe_abi::FaultKey`.
-pub type FaultCounts = RepeatCounts<[u64; FAULT_KIND_WORDS], HostReport>;
+pub type FaultCounts = RepeatCounts<[u64; FAULT_KIND_WORDS], u64, HostReport>;
+
+/// The layout of `probe_abi::Repeats`: a count, and the time of the last one.
+pub type CountAndTime = [u64; 2];
+
+/// What one CPU counted of a kind.
+pub trait Counter: Pod {
+    fn count(&self) -> u64;
+
+    /// None if the program does not note it.
+    fn last_ns(&self) -> Option<u64>;
+}
+
+impl Counter for CountAndTime {
+    fn count(&self) -> u64 {
+        self[0]
+    }
+
+    fn last_ns(&self) -> Option<u64> {
+        Some(self[1])
+    }
+}
+
+impl Counter for u64 {
+    fn count(&self) -> u64 {
+        *self
+    }
+
+    fn last_ns(&self) -> Option<u64> {
+        None
+    }
+}
 
 /// A record that stands for those of its kind.
 pub trait Repeatable: Clone {
@@ -65,9 +96,8 @@ impl Repeatable for HostReport {
 }
 
 /// The counters in the kernel, and the last report of each kind.
-pub struct RepeatCounts<K: Pod, R> {
-    // The value has the layout of `probe_abi::Repeats`: count, time of the last one.
-    counters: PerCpuHashMap<MapData, K, [u64; 2]>,
+pub struct RepeatCounts<K: Pod, C: Counter, R> {
+    counters: PerCpuHashMap<MapData, K, C>,
     reported: HashMap<K, Reported<R>>,
 }
 
@@ -79,8 +109,8 @@ struct Reported<R> {
     at_ns: u64,
 }
 
-impl<K: Pod + Eq + Hash, R: Repeatable<Kind = K>> RepeatCounts<K, R> {
-    pub fn new(counters: PerCpuHashMap<MapData, K, [u64; 2]>) -> Self {
+impl<K: Pod + Eq + Hash, C: Counter, R: Repeatable<Kind = K>> RepeatCounts<K, C, R> {
+    pub fn new(counters: PerCpuHashMap<MapData, K, C>) -> Self {
         Self { counters, reported: HashMap::new() }
     }
 
@@ -101,8 +131,8 @@ impl<K: Pod + Eq + Hash, R: Repeatable<Kind = K>> RepeatCounts<K, R> {
             }
             // An evicted kind is new again at its next error. So is one that was quiet, see below.
             let Ok(values) = counters.get(kind, 0) else { return false };
-            let count: u64 = values.iter().map(|[count, _]| count).sum();
-            let last_ns = values.iter().map(|[_, last_ns]| *last_ns).max().unwrap_or_default();
+            let count: u64 = values.iter().map(Counter::count).sum();
+            let last_ns = values.iter().filter_map(Counter::last_ns).max().unwrap_or(now_ns);
             // A counter that was evicted and inserted again starts from 0.
             let before = if count < last.count { 0 } else { last.count };
             if count == before {
