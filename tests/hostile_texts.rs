@@ -149,6 +149,7 @@ fn no_command_has_a_terminal_obey_a_name_or_an_answer() {
     let walk: Vec<(&str, Output, bool)> = vec![
         ("status", run(&["status", "--socket", socket], None), true),
         ("status", run(&["status", "--json", "--socket", socket], None), false),
+        ("events", run(&["events", "--events"], Some(0)), true),
         ("incidents", run(&["incidents", "--socket", socket], None), true),
         ("incidents", run(&["incidents", "--json", "--socket", socket], None), false),
         ("explain", run(&["explain", ids[0], "--socket", socket], None), true),

@@ -7,6 +7,7 @@ mod beat;
 mod check;
 mod doctor;
 mod drill;
+mod events;
 mod incidents;
 mod operate;
 mod output;
@@ -43,6 +44,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Show the state of a running daemon's services
     Status(status::Args),
+    /// Show the events of the stream, filtered
+    Events(events::Args),
     /// List a running daemon's incidents: the open ones, and the latest resolved ones
     Incidents(incidents::ListArgs),
     /// Explain one incident: evidence, verdict, decisions, outcome, timings
@@ -105,6 +108,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(args),
         Command::Status(args) => status::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Incidents(args) => incidents::list(&args),
         Command::Explain(args) => incidents::explain(&args),
         Command::Report(args) => report::run(&args),

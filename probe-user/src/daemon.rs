@@ -495,6 +495,6 @@ impl Daemon {
         }
         self.publish_losses();
         self.publisher.publish(Fact::AgentStop(why), Timestamp::now());
-        self.publisher.flush(FLUSH);
+        self.publisher.flush(FLUSH).await;
     }
 }

@@ -15,6 +15,7 @@ mod render;
 mod schema;
 mod sink;
 mod stdout;
+mod tail;
 pub mod wire;
 
 use std::{
@@ -33,6 +34,7 @@ pub(crate) use render::{detail, wall};
 pub use schema::schema;
 pub use sink::{Loss, Sink};
 pub use stdout::Descriptor;
+pub use tail::{Batch, Line, Tail, Watcher};
 
 use crate::{
     bounded_thread,
@@ -55,6 +57,7 @@ pub struct Emitter {
     last_record: Option<wire::Record>,
     /// Events wait for [`Self::release`].
     is_holding: bool,
+    tail: Tail,
 }
 
 impl Emitter {
@@ -70,6 +73,7 @@ impl Emitter {
             line: Vec::with_capacity(4096),
             last_record: None,
             is_holding: false,
+            tail: Tail::default(),
         }
     }
 
@@ -126,6 +130,11 @@ impl Emitter {
         self.last_record.take()
     }
 
+    /// What those who watch the stream live get.
+    pub fn tail(&self) -> Tail {
+        self.tail.clone()
+    }
+
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
@@ -173,6 +182,7 @@ impl Emitter {
             self.states.insert(*service, *state);
         }
         self.render(fact, at, id);
+        self.tail.add(id.0, &self.line);
         let essential = action::Action::of(fact).is_essential();
         for sink in &self.sinks {
             match (self.is_holding, essential) {

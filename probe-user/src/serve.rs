@@ -7,6 +7,7 @@ mod connections;
 pub mod control;
 mod guard;
 pub mod health;
+mod live;
 pub mod metrics;
 mod past;
 mod shown;
@@ -80,6 +81,7 @@ pub async fn serve(
 }
 
 fn router(shown: Shown) -> Router {
+    let events = live::router(shown.clone());
     Router::new()
         .route("/", get(index))
         .route("/health", get(health))
@@ -89,10 +91,11 @@ fn router(shown: Shown) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/incidents", get(incidents))
         .with_state(shown)
+        .merge(events)
 }
 
 async fn index() -> &'static str {
-    "hostprobe\n\n/health\n/livez\n/readyz\n/metrics\n/api/v1/status\n/api/v1/incidents\nPOST /beat/NAME\n"
+    "hostprobe\n\n/health\n/livez\n/readyz\n/metrics\n/api/v1/status\n/api/v1/incidents\n/events\nPOST /beat/NAME\n"
 }
 
 async fn health(State(shown): State<Shown>) -> Response {

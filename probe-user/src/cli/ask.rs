@@ -10,8 +10,8 @@ use std::{
 
 use clap::Args as ClapArgs;
 use hostprobe::{
-    config::{Config, ConfigErrors, DEFAULT_CONTROL},
-    serve::control::{Answer, RefusalKind, Request},
+    config::{Config, ConfigErrors, DEFAULT_CONTROL, EventOutput},
+    serve::control::{Answer, Refusal, RefusalKind, Request, Streamed},
 };
 
 use super::{
@@ -80,20 +80,9 @@ impl Daemon {
     /// Sends one question and reads the answer.
     pub fn ask(&self, request: &Request) -> Result<Answer, Failure> {
         let path = self.path()?;
-        let answer = converse(&path, request).map_err(|error| Failure {
-            is_down: matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused),
-            is_unanswered: true,
-            ..Failure::new(no_answer(&path, &error), NOT_POSSIBLE)
-        })?;
+        let answer = converse(&path, request).map_err(|error| unanswered(&path, &error))?;
         match answer {
-            Answer::Error(refusal) => {
-                let status = match refusal.kind {
-                    RefusalKind::NotFound | RefusalKind::Failed => 1,
-                    RefusalKind::BadRequest => BAD_CONFIG,
-                    RefusalKind::NotPermitted | RefusalKind::Stopping => NOT_POSSIBLE,
-                };
-                Err(Failure::new(refusal.message, status))
-            }
+            Answer::Error(refusal) => Err(refused(refusal)),
             answer @ (Answer::Status(_)
             | Answer::Incidents(_)
             | Answer::Explanation(_)
@@ -104,6 +93,26 @@ impl Daemon {
             | Answer::AlertTest(_)
             | Answer::Done(_)) => Ok(answer),
         }
+    }
+
+    /// Watches the events after the one with this id, or from now on.
+    pub fn watch(&self, after: Option<String>) -> Result<Events, Failure> {
+        let path = self.path()?;
+        let open = || -> io::Result<UnixStream> {
+            let mut stream = UnixStream::connect(&path)?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            let mut line = serde_json::to_vec(&Request::Events { after })?;
+            line.push(b'\n');
+            stream.write_all(&line)?;
+            Ok(stream)
+        };
+        let stream = open().map_err(|error| unanswered(&path, &error))?;
+        Ok(Events { path, lines: BufReader::new(stream) })
+    }
+
+    /// Where the daemon writes its events.
+    pub fn output(&self) -> Result<EventOutput, Failure> {
+        Ok(self.configuration()?.events)
     }
 
     /// The state directory of the daemon that does not run; None if only its socket is named.
@@ -142,13 +151,59 @@ impl Daemon {
     }
 }
 
+/// The events of a daemon as they come.
+#[derive(Debug)]
+pub struct Events {
+    path: PathBuf,
+    lines: BufReader<UnixStream>,
+}
+
+impl Events {
+    /// Waits for the next one. None at the end of the daemon.
+    pub fn next(&mut self) -> Result<Option<Streamed>, Failure> {
+        let mut line = Vec::new();
+        let read = (&mut self.lines).take(MAX_ANSWER).read_until(b'\n', &mut line);
+        match read {
+            Ok(0) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => return Err(unanswered(&self.path, &error)),
+        }
+        if let Ok(streamed) = serde_json::from_slice(&line) {
+            return Ok(Some(streamed));
+        }
+        match serde_json::from_slice(&line) {
+            Ok(Answer::Error(refusal)) => Err(refused(refusal)),
+            _ => Err(another_question()),
+        }
+    }
+}
+
+fn unanswered(path: &Path, error: &io::Error) -> Failure {
+    Failure {
+        is_down: matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused),
+        is_unanswered: true,
+        ..Failure::new(no_answer(path, error), NOT_POSSIBLE)
+    }
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    let status = match refusal.kind {
+        RefusalKind::NotFound | RefusalKind::Failed => 1,
+        RefusalKind::BadRequest => BAD_CONFIG,
+        RefusalKind::NotPermitted | RefusalKind::Stopping => NOT_POSSIBLE,
+    };
+    Failure::new(refusal.message, status)
+}
+
 fn converse(path: &Path, request: &Request) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(path)?;
     let patience = match request {
         Request::Operate(_) => COMMAND_PATIENCE,
         Request::Drill { agreed: Some(_), .. } => DRILL_PATIENCE,
         Request::AlertTest { .. } => TEST_PATIENCE,
-        Request::Drill { .. }
+        // Its answer is a stream.
+        Request::Events { .. }
+        | Request::Drill { .. }
         | Request::Status
         | Request::Beat { .. }
         | Request::Incidents { .. }

@@ -15,7 +15,7 @@ use crate::{
     act::outward_heartbeat::HeartbeatCounts,
     clock::Timestamp,
     config::{Config, Service},
-    emit::{Emitter, Names, Origin, Sink},
+    emit::{Emitter, Names, Origin, Sink, Tail},
     engine::{Effect, Effects, Engine},
     fact::{
         Action, DrillReport, DrillStepKind, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport,
@@ -260,6 +260,11 @@ impl Publisher {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).remember_open(open);
     }
 
+    /// What those who watch the stream live get.
+    pub(super) fn tail(&self) -> Tail {
+        self.emitter.tail()
+    }
+
     /// The text of `/metrics`.
     pub(super) fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
@@ -432,7 +437,9 @@ impl Publisher {
     }
 
     /// Writes out the queued events.
-    pub(super) fn flush(mut self, patience: Duration) {
+    pub(super) async fn flush(mut self, patience: Duration) {
+        // Those who watch the stream live get its last events.
+        tokio::task::yield_now().await;
         self.log.write();
         if let Some(recording) = self.recording {
             let place = recording.place().to_owned();

@@ -10,7 +10,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -28,7 +28,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::{AbortHandle, Id, JoinSet},
-    time::timeout,
+    time::sleep,
 };
 
 use super::turns::Turns;
@@ -42,6 +42,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection may last: a client that reads its answer slowly is cut off.
 const LIFETIME: Duration = Duration::from_secs(60);
+
+/// Marks an answer that has no end: its connection may last as long as the client likes. It still is the idlest at some
+/// time, and makes place for others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Endless;
 
 /// The largest head of a request, in bytes. hyper takes no less.
 const HEAD_MAX: usize = 8192;
@@ -64,13 +69,13 @@ pub(super) async fn accept(listener: TcpListener, router: Router) -> io::Result<
                 Ok((stream, _)) => {
                     if connections.open.len() >= CONNECTIONS_MAX {
                         connections.close_idlest();
-                        tokio::time::sleep(PACE).await;
+                        sleep(PACE).await;
                     }
                     connections.serve(stream, router.clone());
                 }
                 Err(error) => {
                     tracing::warn!("http: could not let a client in: {error}; the next try is in {PAUSE:?}");
-                    tokio::time::sleep(PAUSE).await;
+                    sleep(PAUSE).await;
                 }
             },
             Some(ended) = connections.tasks.join_next_with_id() => {
@@ -112,18 +117,36 @@ impl Connections {
 
 async fn serve_one(stream: TcpStream, router: Router, asked: Arc<AtomicU64>, turns: Arc<Turns>) {
     let router = TowerToHyperService::new(router);
+    let is_endless = Arc::new(AtomicBool::new(false));
+    let mark = Arc::clone(&is_endless);
     let answer = service_fn(move |request: Request<Incoming>| {
         asked.store(Timestamp::now().as_nanos(), Ordering::Relaxed);
-        let (answer, turns) = (router.call(request), Arc::clone(&turns));
-        async move { turns.take(answer).await }
+        let (answer, turns, mark) = (router.call(request), Arc::clone(&turns), Arc::clone(&mark));
+        async move {
+            let answer = turns.take(answer).await;
+            let is_endless = answer.as_ref().is_ok_and(|it| it.extensions().get::<Endless>().is_some());
+            mark.store(is_endless, Ordering::Relaxed);
+            answer
+        }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_MAX)
         .max_headers(HEADERS_MAX);
-    let ended = timeout(LIFETIME, http.serve_connection(TokioIo::new(stream), answer)).await;
-    if let Ok(Err(error)) = ended {
-        tracing::debug!("http: a connection ended: {error}");
+    let connection = http.serve_connection(TokioIo::new(stream), answer);
+    let lifetime = async {
+        loop {
+            sleep(LIFETIME).await;
+            if !is_endless.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        ended = connection => if let Err(error) = ended {
+            tracing::debug!("http: a connection ended: {error}");
+        },
+        () = lifetime => {}
     }
 }

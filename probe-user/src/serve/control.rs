@@ -4,27 +4,33 @@
 //! question costs the making of its answer, which is bounded, and no read of the host. The daemon's loop answers
 //! commands and requests to reload.
 
+mod lines;
 mod operation;
 mod peer;
 mod socket;
+mod watch;
 
 use std::{io, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     net::UnixStream,
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
 
-use self::peer::Peer;
+use self::{
+    lines::{PATIENCE, line, write},
+    peer::Peer,
+};
 pub use self::{
     operation::{
         AlertTestRequest, AlertTests, DrillAnswer, DrillPlan, DrillRequest, Drills, MAX_REASON, Operation,
         Operations, OperatorRequest, Refusal, RefusalKind, ReloadRequest, Target,
     },
     socket::{ControlError, ControlSocket, open},
+    watch::Streamed,
 };
 
 use super::{shown::Shown, status::Status, turns::Turns};
@@ -42,9 +48,6 @@ const CLIENTS: usize = 8;
 
 /// The longest request, in bytes.
 const MAX_REQUEST: u64 = 4096;
-
-/// The longest wait for a client's question, and then for the client to read its answer.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The longest wait for a client's question while all places are taken. A command line asks at once.
 const CROWDED: Duration = Duration::from_millis(200);
@@ -70,6 +73,12 @@ pub enum Request {
         /// Those of this service.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<String>,
+    },
+    /// The events as they come. The answer is a line of [`Streamed`] for each, until the client goes away.
+    Events {
+        /// Those after the event with this id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<String>,
     },
     Explain {
         /// Its id, or the number at the end of it.
@@ -144,6 +153,8 @@ struct Server {
     requests: Requests,
     /// The group whose members are answered.
     group: Option<u32>,
+    /// Clients that watch the events give their place to others, and have these.
+    watchers: Arc<Semaphore>,
     questions: Turns,
     /// Reports wait for the file, and nothing else waits for them.
     reports: Turns,
@@ -158,6 +169,7 @@ pub async fn serve(socket: ControlSocket, shown: Shown, requests: Requests) {
         shown,
         requests,
         group: socket.group,
+        watchers: Arc::new(Semaphore::new(CLIENTS)),
         questions: Turns::default(),
         reports: Turns::default(),
         commands: Turns::with_rests_of(COMMAND_REST),
@@ -169,10 +181,9 @@ pub async fn serve(socket: ControlSocket, shown: Shown, requests: Requests) {
             Ok((stream, _)) => {
                 let server = Arc::clone(&server);
                 tokio::spawn(async move {
-                    if let Err(error) = server.attend(stream).await {
+                    if let Err(error) = server.attend(stream, place).await {
                         tracing::debug!(%error, "a client of the control socket went away");
                     }
-                    drop(place);
                 });
             }
             Err(error) => {
@@ -185,23 +196,23 @@ pub async fn serve(socket: ControlSocket, shown: Shown, requests: Requests) {
 
 impl Server {
     /// Serves one client until it goes away or takes too long.
-    async fn attend(&self, stream: UnixStream) -> io::Result<()> {
+    async fn attend(&self, stream: UnixStream, place: OwnedSemaphorePermit) -> io::Result<()> {
         let peer = Peer::of(&stream)?;
         let allowed = peer.is_admitted(self.group);
-        let (read, mut write) = stream.into_split();
-        let mut read = BufReader::new(read);
+        let (from, mut to) = stream.into_split();
+        let mut from = BufReader::new(from);
         loop {
-            let mut line = Vec::new();
-            let mut bounded = (&mut read).take(MAX_REQUEST);
+            let mut question = Vec::new();
+            let mut bounded = (&mut from).take(MAX_REQUEST);
             let got = tokio::select! {
-                got = bounded.read_until(b'\n', &mut line) => got?,
+                got = bounded.read_until(b'\n', &mut question) => got?,
                 () = self.patience() => 0,
             };
             if got == 0 {
                 return Ok(());
             }
-            let whole = line.last() == Some(&b'\n');
-            let answer = match serde_json::from_slice::<Request>(&line) {
+            let whole = question.last() == Some(&b'\n');
+            let answer = match serde_json::from_slice::<Request>(&question) {
                 _ if !allowed => refusal(
                     RefusalKind::NotPermitted,
                     "only root, the daemon's own user and the group of [control] may ask",
@@ -210,11 +221,18 @@ impl Server {
                     refusal(RefusalKind::BadRequest, "a request is one line of at most 4096 bytes")
                 }
                 Err(error) => refusal(RefusalKind::BadRequest, &error.to_string()),
+                Ok(Request::Events { after }) => {
+                    let Ok(_watches) = Arc::clone(&self.watchers).try_acquire_owned() else {
+                        let why = "as many clients as are allowed watch the events already";
+                        write(&mut to, &line(&refusal(RefusalKind::Failed, why))?).await?;
+                        continue;
+                    };
+                    drop(place);
+                    return watch::watch(&self.shown, after.as_deref(), from, to).await;
+                }
                 Ok(request) => self.answer(request, &peer).await,
             };
-            let mut text = serde_json::to_vec(&answer)?;
-            text.push(b'\n');
-            timeout(PATIENCE, write.write_all(&text)).await??;
+            write(&mut to, &line(&answer)?).await?;
             if !whole || !allowed {
                 return Ok(());
             }
@@ -234,6 +252,8 @@ impl Server {
 
     async fn answer(&self, request: Request, peer: &Peer) -> Answer {
         match request {
+            // It is answered by more than one line.
+            Request::Events { .. } => refusal(RefusalKind::BadRequest, "events are watched, not asked for"),
             Request::Status => {
                 self.questions.take(async { Answer::Status(Box::new(self.shown.status())) }).await
             }

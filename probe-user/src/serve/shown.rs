@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{metrics::Metrics, past::Past, status::Status, view::View};
 use crate::{
-    emit::Origin,
+    emit::{Origin, Tail},
     probe::heartbeat::Heartbeats,
     store::{
         history::{History, Listed},
@@ -29,6 +29,8 @@ pub struct Shown {
     pub metrics: Arc<Metrics>,
     /// The latest incidents.
     pub history: Arc<Mutex<History>>,
+    /// The events as they come.
+    pub tail: Tail,
     /// The jobs that may report in.
     pub heartbeats: Heartbeats,
     /// The incidents before those.

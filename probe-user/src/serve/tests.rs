@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    emit::tests::samples,
+    emit::{Tail, tests::samples},
     fact::{IncidentId, ServiceState, Verdict},
 };
 
@@ -54,6 +54,7 @@ impl Served {
             view: shown,
             metrics,
             history: Arc::default(),
+            tail: Tail::default(),
             heartbeats: Default::default(),
             past: Past::default(),
         };

@@ -84,6 +84,7 @@ pub(super) async fn wire(
         view,
         metrics: publisher.metrics(),
         history: publisher.history(),
+        tail: publisher.tail(),
         heartbeats: heartbeats.clone(),
         past: Past::new(state.as_ref().map(|_| config.state.directory.clone())),
     };

@@ -23,6 +23,16 @@ that.
 
 This page is generated: `UPDATE_DOCS=1 cargo test -p hostprobe --lib docs_events` writes it again.
 
+## Live
+
+`hostprobe events --follow` shows the events as they come, and goes on with the next daemon when one ends. `--service`,
+`--incident` and `--action` choose among them; `--json` shows them as they are in the stream.
+
+`GET /events` sends them to any HTTP client as server-sent events, with `event.id` as their id. A client that comes back with
+`Last-Event-ID` gets what it missed, if it is back within a minute and missed less than 1,024 events and 1 MiB. Else an event
+of the type `missed` tells their `count`; without a count, the daemon is another one. At most 16 clients watch at a time, and
+others are answered 503. Where nobody watches, nothing is kept.
+
 ## Actions
 
 Beside these fields, each event carries the ones marked *always* below.

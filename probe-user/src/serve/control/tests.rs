@@ -10,11 +10,11 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::{io::AsyncWriteExt as _, sync::watch};
 
 use super::*;
 use crate::{
-    emit::tests::samples,
+    emit::{Tail, tests::samples},
     fact::{CommandKind, ServiceState},
     serve::{Metrics, Past, View, tests::service},
 };
@@ -29,6 +29,7 @@ fn shown() -> Shown {
         view: shown,
         metrics: Arc::new(Metrics::new(samples::names())),
         history: Arc::default(),
+        tail: Tail::default(),
         heartbeats: Default::default(),
         past: Past::default(),
     }
