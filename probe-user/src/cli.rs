@@ -16,6 +16,7 @@ mod replay;
 mod report;
 mod run;
 mod status;
+mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
 

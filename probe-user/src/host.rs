@@ -24,6 +24,7 @@ pub mod mount;
 pub mod open_socket;
 pub mod outbound;
 mod output_pipe;
+pub mod overview;
 mod pid_scope;
 pub mod pidfile;
 pub mod place;

@@ -1,6 +1,7 @@
 //! Asks a running daemon over its control socket.
 
 use std::{
+    fmt,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -33,7 +34,7 @@ const TEST_PATIENCE: Duration = Duration::from_secs(90);
 const MAX_ANSWER: u64 = 16 << 20;
 
 /// The daemon to ask.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 pub struct Daemon {
     /// The daemon's control socket [default: the configuration's, else /run/hostprobe/control.sock]
     #[arg(long, value_name = "PATH")]
@@ -52,6 +53,12 @@ pub struct Failure {
     is_down: bool,
     /// The daemon has said nothing.
     is_unanswered: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 impl Failure {

@@ -219,7 +219,7 @@ fn phase_text(incident: &Listed) -> String {
     }
 }
 
-fn explanation_page(explanation: &Explanation, down: Option<&str>) -> Page {
+pub(super) fn explanation_page(explanation: &Explanation, down: Option<&str>) -> Page {
     let mut page = Page::of(down);
     let incident = &explanation.incident;
     let verdict = incident.verdict.map(|verdict| word(&verdict)).unwrap_or_default();

@@ -25,7 +25,6 @@ impl Page {
         self.text.push('\n');
     }
 
-    #[cfg(test)]
     pub(super) fn text(&self) -> &str {
         &self.text
     }

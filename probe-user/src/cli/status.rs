@@ -14,6 +14,7 @@ use hostprobe::{
 use super::{
     ask,
     output::{Page, ago, counted, print, print_json},
+    watch,
 };
 
 #[derive(Debug, ClapArgs)]
@@ -23,10 +24,16 @@ pub struct Args {
     /// Answer in JSON
     #[arg(long)]
     json: bool,
+    /// Show it live in the terminal, until q is pressed
+    #[arg(long, short, conflicts_with = "json")]
+    watch: bool,
 }
 
 /// Prints the state of the services.
 pub fn run(args: &Args) -> ExitCode {
+    if args.watch {
+        return watch::run(&args.daemon);
+    }
     match args.daemon.ask(&Request::Status) {
         Err(failure) => failure.end(),
         Ok(Answer::Status(status)) if args.json => print_json(&status),

@@ -341,6 +341,7 @@ impl Publisher {
             unit: names.unit(spec.id).map(str::to_owned),
             critical: spec.critical,
             state: view.state,
+            main_pid: view.main.map(|main| main.pid),
             response_time: view.response_time,
             error: view.error.map(|error| redact(&error).into_owned()),
             verdict: view.incident.as_ref().map(|incident| incident.verdict),

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    fact::{Incident, Order, Orders, ServiceGrowth, ServiceId, ServiceState},
+    fact::{Incident, Order, Orders, ProcessKey, ServiceGrowth, ServiceId, ServiceState},
 };
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceView {
     pub service: ServiceId,
     pub state: ServiceState,
+    /// Its main process, if one is known.
+    pub main: Option<ProcessKey>,
     pub response_time: Option<Duration>,
     /// The error in a sentence.
     pub error: Option<String>,

@@ -62,6 +62,9 @@ pub struct Service {
     pub critical: bool,
     /// Its state.
     pub state: wire::ServiceState,
+    /// Its main process on this host, if one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_pid: Option<u32>,
     /// The duration of its last probe, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_time_ms: Option<f64>,
@@ -151,6 +154,7 @@ impl Status {
             unit: service.unit.clone(),
             critical: service.critical,
             state: service.state.into(),
+            main_pid: service.main_pid,
             response_time_ms: service.response_time.map(|took| took.as_micros() as f64 / 1000.0),
             error: service.error.clone(),
             verdict: service.verdict.map(Into::into),

@@ -21,6 +21,7 @@ pub(super) fn service(name: &str, state: ServiceState) -> ServiceView {
         unit: None,
         critical: true,
         state,
+        main_pid: None,
         response_time: None,
         error: None,
         verdict: None,

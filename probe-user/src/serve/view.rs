@@ -33,6 +33,7 @@ pub struct ServiceView {
     /// Whether its failure makes the whole host unhealthy.
     pub critical: bool,
     pub state: ServiceState,
+    pub main_pid: Option<u32>,
     /// The duration of its last probe.
     pub response_time: Option<Duration>,
     /// What is wrong with it, in one sentence without secrets.

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 31] = [
+const PACKAGES: [&str; 32] = [
     "bsdutils",
     "busybox-static",
     "crun",
@@ -43,6 +43,7 @@ const PACKAGES: [&str; 31] = [
     "strace",
     "stunnel4",
     "systemd-container",
+    "tmux",
     "util-linux",
     "wrk",
 ];

@@ -208,6 +208,7 @@ impl Service {
         ServiceView {
             service: self.settings.id,
             state: self.state,
+            main: self.main,
             response_time: self.probes.iter().filter_map(|probe| probe.took()).max(),
             error: (self.state != ServiceState::Healthy).then_some(why),
             incident: self.incident(),

@@ -32,6 +32,7 @@ fn collector() -> Collector {
 
 fn view(state: ServiceState) -> ServiceView {
     ServiceView {
+        main: None,
         growth: Vec::new(),
         service: API,
         state,
