@@ -1,8 +1,10 @@
 //! Every failure that the daemon promises to tell apart gets its verdict and its action, twice in a row, and no
 //! service that was well is touched; and once more without any hook, from the fallbacks.
 
+use std::{sync::Mutex, thread};
+
 use hostprobe_tests::matrix::{
-    Outcome, Report, SideBySide, Source, heading, line, rows, silence_panics_of_rows,
+    Outcome, Report, Row, SideBySide, Source, heading, line, rows, silence_panics_of_rows,
 };
 
 /// The rows to be run, such as `6,7` or `9b`; all if it is not set.
@@ -13,25 +15,44 @@ fn watched() -> bool {
     std::env::args().any(|argument| argument == "--nocapture" || argument == "--no-capture")
 }
 
+/// The rows that are run at the same time, but for a run whose times are published. Most of a row is waiting.
+const AT_ONCE: usize = 2;
+
 /// Runs the matrix once and prints it as it goes.
 fn once(pass: &str, source: Source) -> Report {
     let selected = std::env::var(SELECTED).ok();
-    let mut report = Report::default();
     println!("{pass} pass\n{}", heading());
-    for row in rows() {
-        if selected.as_ref().is_some_and(|list| !row.is_in(list)) {
-            continue;
-        }
-        let outcome = row.outcome(source);
-        if watched() || !outcome.wrong().is_empty() {
-            println!("{}", line(&row, Some(&outcome)));
-        }
-        for wrong in outcome.wrong() {
-            println!("     {wrong}");
-        }
-        report.0.push((row, outcome));
+    let rows = rows().into_iter().filter(|row| selected.as_ref().is_none_or(|list| row.is_in(list)));
+    let (alone, together): (Vec<Row>, Vec<Row>) = rows.partition(Row::disturbs_others);
+    let at_once = if std::env::var_os(PAGE).is_some() { 1 } else { AT_ONCE };
+    let report = Mutex::new(Report::default());
+    for (rows, at_once) in [(together, at_once), (alone, 1)] {
+        let rows = Mutex::new(rows.into_iter());
+        let next = || rows.lock().expect("no row panics here").next();
+        thread::scope(|scope| {
+            for _ in 0..at_once {
+                scope.spawn(|| {
+                    while let Some(row) = next() {
+                        let outcome = shown(&row, source);
+                        report.lock().expect("no row panics here").0.push((row, outcome));
+                    }
+                });
+            }
+        });
     }
+    let mut report = report.into_inner().expect("no row panics here");
+    report.0.sort_by_key(|(row, _)| row.order());
     report
+}
+
+/// Runs a row, and prints it if it is to be seen.
+fn shown(row: &Row, source: Source) -> Outcome {
+    let outcome = row.outcome(source);
+    if watched() || !outcome.wrong().is_empty() {
+        let wrong: String = outcome.wrong().iter().map(|wrong| format!("\n     {wrong}")).collect();
+        println!("{}{wrong}", line(row, Some(&outcome)));
+    }
+    outcome
 }
 
 /// The page to write with the table of both sources; unset, the test writes none.

@@ -68,7 +68,7 @@ impl Outcome {
 
 impl Row {
     /// The number of its fault, and its variant.
-    pub(super) fn order(&self) -> (u32, &'static str) {
+    pub fn order(&self) -> (u32, &'static str) {
         let variant = self.number.trim_start_matches(|c: char| c.is_ascii_digit());
         let number = self.number.strip_suffix(variant).unwrap_or(self.number);
         (number.parse().unwrap_or(u32::MAX), variant)
@@ -78,6 +78,11 @@ impl Row {
     pub fn is_in(&self, list: &str) -> bool {
         let number = self.order().0.to_string();
         list.split(',').map(str::trim).any(|selected| selected == self.number || selected == number)
+    }
+
+    /// Whether what it does is felt by the daemons of other rows: it takes all CPUs, or fills a file system of the host.
+    pub fn disturbs_others(&self) -> bool {
+        matches!(self.number, "16" | "27e")
     }
 
     /// Runs the row on its own thread: a panic in one row must not end the others.
