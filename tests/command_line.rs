@@ -127,6 +127,23 @@ fn the_commented_example_is_accepted() {
 }
 
 #[test]
+fn a_shell_completes_commands_and_their_flags() {
+    let completed = |words: &str| {
+        let hostprobe = built("hostprobe").display().to_string();
+        let line = format!(
+            "source <({hostprobe} completions bash); COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _hostprobe hostprobe \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\"; echo \"${{COMPREPLY[*]}}\""
+        );
+        let output = run(Command::new("/bin/bash").args(["-c", &line]));
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    assert_eq!(completed("hostprobe sta"), "status start");
+    assert_eq!(completed("hostprobe events --fo"), "--follow");
+    assert_eq!(completed("hostprobe kernel"), "", "hidden commands stay so");
+}
+
+#[test]
 fn a_misspelled_command_gets_the_nearest_one() {
     let output = run(&mut ProgramCopy::new().program("staus"));
     let said = String::from_utf8_lossy(&output.stderr);

@@ -173,6 +173,7 @@ fn no_command_has_a_terminal_obey_a_name_or_an_answer() {
         ("discover", run(&["discover"], None), true),
         ("doctor", run(&["doctor"], None), false),
         ("schema", run(&["schema", "events"], None), false),
+        ("completions", run(&["completions", "zsh"], None), false),
         ("help", run(&["help"], None), false),
     ];
     for (command, output, names) in &walk {

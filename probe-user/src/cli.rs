@@ -20,7 +20,7 @@ mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use hostprobe::{config, emit, fact::CommandKind, host, process::self_test, sensor::ebpf};
 
 use self::output::{NOT_POSSIBLE, Page, complain, print, print_json};
@@ -83,6 +83,8 @@ enum Command {
         /// What it describes
         of: SchemaOf,
     },
+    /// Print the completions of the commands for a shell, such as bash: `source <(hostprobe completions bash)`
+    Completions { shell: clap_complete::Shell },
     /// Copy the needed part of the kernel's symbols, for a daemon without the right to read them
     #[command(hide = true)]
     KernelSymbols {
@@ -127,9 +129,19 @@ pub fn run() -> ExitCode {
         Command::Discover => discover(),
         Command::Schema { of: SchemaOf::Events } => print_json(&emit::schema()),
         Command::Schema { of: SchemaOf::Config } => print_json(&config::schema()),
+        Command::Completions { shell } => completions(shell),
         Command::KernelSymbols { file } => kernel_symbols(&file),
         Command::SelfTestChild => self_test::child(),
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let all = Cli::command();
+    let shown = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let mut shown = clap::Command::new("hostprobe").version(env!("CARGO_PKG_VERSION")).subcommands(shown);
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut shown, "hostprobe", &mut script);
+    print(&Page::of(String::from_utf8_lossy(&script).lines()))
 }
 
 fn kernel_symbols(file: &std::path::Path) -> ExitCode {
