@@ -30,6 +30,7 @@ mod load;
 mod maintenance;
 mod mysql;
 mod nearest;
+mod output;
 mod parse;
 mod postgres;
 mod probe;
@@ -46,12 +47,11 @@ mod spanned;
 mod switch;
 mod template;
 mod tls;
-mod unsupported;
 mod values;
 
 pub use self::{
     alert::{AlertFormat, AlertReceiver, AlertRoute, MailOptions},
-    daemon::{Config, EventOutput, KernelOptions, OnExit, OutwardHeartbeat, SnapshotOptions, StateOptions},
+    daemon::{Config, KernelOptions, OnExit, OutwardHeartbeat, SnapshotOptions, StateOptions},
     default::DEFAULT_CONTROL,
     difference::Difference,
     dns::DnsAddress,
@@ -65,6 +65,7 @@ pub use self::{
     http::{HttpMethod, HttpOptions, HttpVersion},
     maintenance::Window,
     mysql::{MysqlAccount, MysqlAddress},
+    output::EventOutput,
     postgres::PostgresAddress,
     probe::Probe,
     protocol::{Protocol, protocol},

@@ -8,12 +8,14 @@ mod clip;
 mod destination;
 mod error;
 mod file;
+mod journald;
 mod lines;
 mod origin;
 mod output;
 mod render;
 mod schema;
 mod sink;
+mod socket;
 mod stdout;
 mod tail;
 pub mod wire;
@@ -28,7 +30,7 @@ pub use destination::{Destination, QueueLimits};
 pub use error::SinkError;
 pub use lines::{for_each_event, for_each_line};
 pub use origin::{HOST_NAME, Name, Names, Origin, special};
-pub use output::open_output;
+pub use output::open_outputs;
 pub use render::MAX_LINE;
 pub(crate) use render::{detail, wall};
 pub use schema::schema;
@@ -150,10 +152,9 @@ impl Emitter {
         self.states.retain(|id, _| kept.contains(id));
     }
 
-    /// Publishes to one other output from now on. A thread writes what the old ones still hold, for at most `patience`
-    /// each.
-    pub fn replace_output(&mut self, output: Sink, patience: Duration) {
-        let before = std::mem::replace(&mut self.sinks, vec![output]);
+    /// Publishes to other outputs from now on. A thread writes what the old ones still hold, for at most `patience` each.
+    pub fn replace_outputs(&mut self, outputs: Vec<Sink>, patience: Duration) {
+        let before = std::mem::replace(&mut self.sinks, outputs);
         self.lost_before += before.iter().map(Sink::lost).sum::<u64>();
         let write = move || {
             for sink in before {

@@ -118,7 +118,7 @@ impl Daemon {
     }
 
     /// Where the daemon writes its events.
-    pub fn output(&self) -> Result<EventOutput, Failure> {
+    pub fn outputs(&self) -> Result<Vec<EventOutput>, Failure> {
         Ok(self.configuration()?.events)
     }
 

@@ -146,14 +146,25 @@ impl Shower<'_> {
     fn read(&mut self) -> Result<Result<(), Closed>, Failure> {
         let path = match &self.args.events {
             Some(file) => file.clone(),
-            None => match self.args.daemon.output()? {
-                EventOutput::File(file) => file,
-                EventOutput::Stdout => {
-                    let why = "the daemon writes its events to standard output, so they are where that goes, such as \
-                               `journalctl -u hostprobe`; --follow shows those to come, and --events reads a file";
-                    return Err(Failure::new(why, 1));
-                }
-            },
+            None => {
+                let outputs = self.args.daemon.outputs()?;
+                let file = outputs.iter().find_map(|output| match output {
+                    EventOutput::File(file) => Some(file.clone()),
+                    EventOutput::Stdout
+                    | EventOutput::Unix(_)
+                    | EventOutput::Tcp { .. }
+                    | EventOutput::Journald => None,
+                });
+                let why = || {
+                    let outputs = outputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+                    let why = format!(
+                        "the daemon writes its events to {outputs}, and to no file that could be read here; --follow \
+                         shows those to come, and --events reads a file"
+                    );
+                    Failure::new(why, 1)
+                };
+                file.ok_or_else(why)?
+            }
         };
         let unreadable = |error: io::Error| {
             Failure::new(format!("{} cannot be read: {error}", path.display()), BAD_CONFIG)

@@ -29,7 +29,8 @@ pub struct Args {
     /// The configuration file [default: /etc/hostprobe/hostprobe.toml, else the servers that listen on this host]
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Where to write events instead of the configuration's events.output: "-" or a file
+    /// Where to write events instead of the configuration's events.output: "-", a file, unix:/path, tcp:host:port or
+    /// journald
     #[arg(long, value_name = "DEST")]
     events: Option<String>,
     /// Restart nothing, in spite of the configuration
@@ -74,14 +75,15 @@ pub fn run(args: Args) -> ExitCode {
     let mut config = loaded.unwrap_or_else(discovered);
     let events = match args.events.as_deref() {
         None => None,
-        Some("-") => Some(EventOutput::Stdout),
-        Some(other) if other == "journald" || other.starts_with("tcp:") || other.starts_with("unix:") => {
-            complain(format_args!(
-                "hostprobe: --events {other} is not supported by this version; expected \"-\" or a file"
-            ));
-            return ExitCode::from(BAD_CONFIG);
-        }
-        Some(file) => Some(EventOutput::File(PathBuf::from(file))),
+        Some(given) => match given.parse() {
+            Ok(output) => Some(vec![output]),
+            Err(expected) if given.starts_with("unix:") || given.starts_with("tcp:") => {
+                complain(format_args!("hostprobe: --events {given}: expected {expected}"));
+                return ExitCode::from(BAD_CONFIG);
+            }
+            // On a command line, a file may be named from the present folder.
+            Err(_) => Some(vec![EventOutput::File(PathBuf::from(given))]),
+        },
     };
     if let Some(events) = &events {
         config.events.clone_from(events);

@@ -22,13 +22,13 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 pub(super) use self::outside::Outside;
 use self::value::{absolute, time, whole};
 use super::{
-    daemon::{Config, EventOutput, KernelOptions, OutwardHeartbeat, SnapshotOptions, StateOptions},
+    daemon::{Config, KernelOptions, OutwardHeartbeat, SnapshotOptions, StateOptions},
     error::Findings,
     file::{self, Control, Events, File, Http, Kernel, Snapshots, State},
     host::HostOptions,
+    output::EventOutput,
     protocol::WEBHOOK,
     spanned::Spanned,
-    unsupported::Unsupported,
     values::{At, Size, Text, Written, quote},
 };
 use crate::fact::RestartBudget;
@@ -38,7 +38,7 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
     let mut found = Findings::default();
     let default = Config::default();
     let config = Config {
-        events: file.events.as_ref().map_or(default.events, |events| output(&events.0, &mut found)),
+        events: file.events.as_ref().map_or(default.events, |events| outputs(&events.0, &mut found)),
         http: file.http.as_ref().map_or(default.http, |http| listen(&http.0, &mut found)),
         control: file.control.as_ref().map_or(default.control, |control| socket(&control.0, &mut found)),
         control_group: file.control.as_ref().and_then(|control| group(&control.0, &mut found)),
@@ -77,21 +77,17 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
     (config, found)
 }
 
-fn output(events: &Events, found: &mut Findings) -> EventOutput {
-    let Some(output) = &events.output else { return EventOutput::Stdout };
-    let text = output.get_ref().as_str();
-    match text {
-        "-" => return EventOutput::Stdout,
-        "journald" => found.unsupported(output.span(), Unsupported::Journald),
-        _ if text.starts_with("unix:") => found.unsupported(output.span(), Unsupported::UnixSocket),
-        _ if text.starts_with("tcp:") => found.unsupported(output.span(), Unsupported::Tcp),
-        _ => {
-            if let Some(path) = absolute(output, "\"-\" or the absolute path of a file", found) {
-                return EventOutput::File(path);
-            }
-        }
+fn outputs(events: &Events, found: &mut Findings) -> Vec<EventOutput> {
+    let Some(given) = &events.output else { return Config::default().events };
+    let outputs = &given.get_ref().0;
+    if outputs.is_empty() {
+        found.error(given.span(), "`output` is empty; expected at least one output".to_owned());
     }
-    EventOutput::Stdout
+    let twice = outputs.iter().enumerate().find(|(nth, output)| outputs[..*nth].contains(output));
+    if let Some((_, twice)) = twice {
+        found.error(given.span(), format!("`output` has {twice} twice; expected each output once"));
+    }
+    outputs.clone()
 }
 
 fn listen(http: &Http, found: &mut Findings) -> Option<SocketAddr> {

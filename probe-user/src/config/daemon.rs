@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    alert::AlertReceiver, exec::Exec, hook::Hook, host::HostOptions, probe::Probe, secret::Secret,
-    service::Service,
+    alert::AlertReceiver, exec::Exec, hook::Hook, host::HostOptions, output::EventOutput, probe::Probe,
+    secret::Secret, service::Service,
 };
 use crate::{
     fact::{RestartBudget, ServiceId},
@@ -14,7 +14,7 @@ use crate::{
 /// Everything the daemon runs on.
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub events: EventOutput,
+    pub events: Vec<EventOutput>,
     /// The address of health and metrics; None: not served.
     pub http: Option<SocketAddr>,
     /// The control socket; None: no socket.
@@ -87,14 +87,6 @@ pub enum OnExit {
     Leave,
     /// They end before the daemon does.
     Stop,
-}
-
-/// Where events go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EventOutput {
-    Stdout,
-    /// A file, rotated by size.
-    File(PathBuf),
 }
 
 /// The kernel side's buffers and budgets.

@@ -7,10 +7,11 @@ use std::{
 };
 
 use super::{
-    daemon::{Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
+    daemon::{Config, KernelOptions, SnapshotOptions, StateOptions},
     exchange::Exchange,
     host::HostOptions,
     http::HttpOptions,
+    output::EventOutput,
     probe::Probe,
     secret::Secret,
 };
@@ -23,7 +24,7 @@ impl Default for Config {
     /// socket.
     fn default() -> Self {
         Self {
-            events: EventOutput::Stdout,
+            events: vec![EventOutput::Stdout],
             http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464))),
             control: Some(PathBuf::from(DEFAULT_CONTROL)),
             control_group: None,

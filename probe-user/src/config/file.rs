@@ -10,11 +10,12 @@ use super::{
     daemon::OnExit,
     exec::{SoftAndHard, Umask, resource_names},
     maintenance::Window,
+    output::EventOutput,
     protocol::ProbeKeys,
     spanned::Spanned,
     switch::{ByPattern, OrOff, Percent, Time},
     template::Template,
-    values::{At, Backoff, Budget, Size, Table, Text, Whole},
+    values::{At, Backoff, Budget, OneOrSeveral, Size, Table, Text, Whole},
 };
 use crate::fact::{HookEvent, OnCleanExit, Response, Verdict};
 use rustix::process::Signal;
@@ -60,10 +61,9 @@ pub(super) struct File {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Events {
-    /// Where the event stream goes: "-" for standard output, or the absolute path of a file, which is rotated at 100 MiB; "-"
-    /// if not given.
-    #[schemars(regex(pattern = "^(?:-$|/)"))]
-    pub(super) output: At<String>,
+    /// Where the event stream goes, once or as a list: "-" for standard output, the absolute path of a file, which is rotated
+    /// at 100 MiB, "unix:/path" for a Unix socket, "tcp:host:port", or "journald"; "-" if not given.
+    pub(super) output: At<OneOrSeveral<EventOutput>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

@@ -78,6 +78,50 @@ impl<T: Written> JsonSchema for Text<T> {
     }
 }
 
+/// One [`Written`] value, or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OneOrSeveral<T>(pub(super) Vec<T>);
+
+impl<'de, T: Written> Deserialize<'de> for OneOrSeveral<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<T>(PhantomData<T>);
+        impl<'de, T: Written> Visitor<'de> for Reader<T> {
+            type Value = Vec<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}, or a list of such", T::EXPECTED)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+                Text::deserialize(de::value::StrDeserializer::new(text)).map(|Text(value)| vec![value])
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+                let mut values = Vec::new();
+                while let Some(Text(value)) = list.next_element()? {
+                    values.push(value);
+                }
+                Ok(values)
+            }
+        }
+        deserializer.deserialize_any(Reader(PhantomData)).map(OneOrSeveral)
+    }
+}
+
+impl<T: Written> JsonSchema for OneOrSeveral<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "OneOrSeveral".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [T::schema(), { "type": "array", "items": T::schema(), "minItems": 1 }] })
+    }
+}
+
 /// A text for an error message: quoted, and left out if it is long or may be a URL with a password.
 pub(super) fn quote(text: &str) -> String {
     if !is_harmless(text) {

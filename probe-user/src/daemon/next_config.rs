@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use crate::{
     bounded_thread,
     config::{Config, EventOutput},
-    emit::{Sink, open_output},
+    emit::{Sink, open_outputs},
 };
 
 /// How long the files may take to be read: their file system may not answer.
@@ -14,15 +14,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A valid configuration that may take the place of the running one.
 pub struct NextConfig {
     pub(super) config: Config,
-    /// The output of the events, if it is another one.
-    pub(super) output: Option<Sink>,
+    /// The outputs of the events, if they are others.
+    pub(super) outputs: Option<Vec<Sink>>,
 }
 
 impl NextConfig {
     /// Reads the file, and opens what is new in it. The error says what is wrong, with its places.
     pub(super) async fn read(
         file: Option<PathBuf>,
-        events: Option<EventOutput>,
+        events: Option<Vec<EventOutput>>,
         running: Arc<Config>,
     ) -> Result<Self, String> {
         let Some(file) = file else { return Err("there is no configuration file to read".to_owned()) };
@@ -32,12 +32,12 @@ impl NextConfig {
         if let Some(events) = events {
             config.events = events;
         }
-        let output = if config.events == running.events {
+        let outputs = if config.events == running.events {
             None
         } else {
-            let opened = open_output(&config.events).await;
+            let opened = open_outputs(&config.events).await;
             Some(opened.map_err(|error| format!("events.output: {error}"))?)
         };
-        Ok(Self { config, output })
+        Ok(Self { config, outputs })
     }
 }

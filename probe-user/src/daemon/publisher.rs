@@ -427,9 +427,9 @@ impl Publisher {
         self.changed = true;
     }
 
-    /// Publishes to another output from now on.
-    pub(super) fn replace_output(&mut self, output: Sink, patience: Duration) {
-        self.emitter.replace_output(output, patience);
+    /// Publishes to other outputs from now on.
+    pub(super) fn replace_outputs(&mut self, outputs: Vec<Sink>, patience: Duration) {
+        self.emitter.replace_outputs(outputs, patience);
     }
 
     /// Reopens the event files, after logrotate moved them away.

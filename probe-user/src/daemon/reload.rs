@@ -74,7 +74,7 @@ impl Daemon {
     }
 
     fn apply(&mut self, next: NextConfig) -> Reload {
-        let NextConfig { mut config, output } = next;
+        let NextConfig { mut config, outputs } = next;
         let (plan, running_plan) = (Plan::of(&config), Plan::of(&self.config));
         if plan.pings && !running_plan.pings && icmp_way().is_err() {
             return Reload::Refused(
@@ -113,8 +113,8 @@ impl Daemon {
         if let Err(why) = self.executor.heartbeat.configure(config.heartbeat.as_ref()) {
             return Reload::Refused(why);
         }
-        if let Some(output) = output {
-            self.publisher.replace_output(output, FORMER_OUTPUT);
+        if let Some(outputs) = outputs {
+            self.publisher.replace_outputs(outputs, FORMER_OUTPUT);
         }
         self.executor.prober.wait_for_heartbeats(&config.services);
         if let Some(hooks) = &mut self.executor.hooks {

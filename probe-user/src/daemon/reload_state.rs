@@ -14,7 +14,7 @@ use crate::{
 pub(super) struct ReloadState {
     pub(super) file: Option<PathBuf>,
     /// Where events go, whatever the file says.
-    pub(super) events: Option<EventOutput>,
+    pub(super) events: Option<Vec<EventOutput>>,
     pub(super) is_under_way: bool,
     /// Another one was asked for after the one under way began to read.
     pub(super) is_next: bool,
@@ -28,7 +28,7 @@ pub(super) struct ReloadState {
 
 impl ReloadState {
     /// `next_id` is the first id that no service ever had.
-    pub(super) fn new(file: Option<PathBuf>, events: Option<EventOutput>, next_id: u32) -> Self {
+    pub(super) fn new(file: Option<PathBuf>, events: Option<Vec<EventOutput>>, next_id: u32) -> Self {
         Self { file, events, next_id, ..Self::default() }
     }
 }

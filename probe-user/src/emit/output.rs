@@ -1,20 +1,35 @@
-//! The sink of the configured output.
+//! The sinks of the configured outputs.
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{destination::QueueLimits, error::SinkError, file, sink::Sink, stdout::Descriptor};
+use super::{
+    destination::QueueLimits, error::SinkError, file, journald::Journal, sink::Sink, socket::Socket,
+    stdout::Descriptor,
+};
 use crate::{bounded_thread, config::EventOutput, rotated_file::RotatedFile};
 
 /// How long the file of the events may take to open: its file system may not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub async fn open_output(output: &EventOutput) -> Result<Sink, SinkError> {
+/// Opens all of them. One that another process listens on need not be there yet.
+pub async fn open_outputs(outputs: &[EventOutput]) -> Result<Vec<Sink>, SinkError> {
+    let mut sinks = Vec::with_capacity(outputs.len());
+    for output in outputs {
+        sinks.push(open(output).await?);
+    }
+    Ok(sinks)
+}
+
+async fn open(output: &EventOutput) -> Result<Sink, SinkError> {
+    let limits = QueueLimits::default();
     match output {
         EventOutput::Stdout => {
             let stdout = Descriptor::stdout().map_err(|source| SinkError::Stdout { source })?;
-            Sink::spawn(stdout, QueueLimits::default())
+            Sink::spawn(stdout, limits)
         }
-        EventOutput::File(path) => Sink::spawn(open_file(path.clone()).await?, QueueLimits::default()),
+        EventOutput::File(path) => Sink::spawn(open_file(path.clone()).await?, limits),
+        EventOutput::Unix(_) | EventOutput::Tcp { .. } => Sink::spawn(Socket::new(output.clone()), limits),
+        EventOutput::Journald => Sink::spawn(Journal::default(), limits),
     }
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 32] = [
+const PACKAGES: [&str; 33] = [
     "bsdutils",
     "busybox-static",
     "crun",
@@ -39,6 +39,7 @@ const PACKAGES: [&str; 32] = [
     "python3-grpcio",
     "rabbitmq-server",
     "redis-server",
+    "rsyslog",
     "socat",
     "strace",
     "stunnel4",

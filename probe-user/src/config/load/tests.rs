@@ -56,7 +56,7 @@ fn warned(text: &str) -> Vec<String> {
 #[test]
 fn an_empty_file_is_valid() {
     let config = parse("").unwrap();
-    assert_eq!(config.events, EventOutput::Stdout);
+    assert_eq!(config.events, [EventOutput::Stdout]);
     assert_eq!(config.http, Some("127.0.0.1:9464".parse().unwrap()));
     assert!(config.services.is_empty() && config.warnings.is_empty());
     assert_eq!(config.kernel.bulk_ring_bytes, 1 << 20);

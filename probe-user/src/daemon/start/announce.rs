@@ -16,7 +16,7 @@ use crate::{
     clock::Timestamp,
     config::{Config, StateOptions},
     daemon::publisher::Publisher,
-    emit::{Emitter, Name, Names, Origin, open_output},
+    emit::{Emitter, Name, Names, Origin, open_outputs},
     engine::Engine,
     fact::{AgentStart, Fact, Memory, ServiceId},
     process::self_test,
@@ -84,7 +84,7 @@ pub(super) async fn announce(
         names = names.with_removed(removed_services(config, &names, &state.remembered));
         state.memories = state.remembered.take_memories(&names, &origin);
     }
-    let emitter = Emitter::new(origin.clone(), names.clone(), vec![open_output(&config.events).await?]);
+    let emitter = Emitter::new(origin.clone(), names.clone(), open_outputs(&config.events).await?);
     let (views, view) = watch::channel(Arc::default());
     let coverage = attached.sensors.coverage().to_vec();
     let start = Timestamp::now();

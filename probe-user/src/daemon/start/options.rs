@@ -13,7 +13,7 @@ pub struct RunOptions {
     /// The configuration's file.
     pub config_file: Option<PathBuf>,
     /// Where events go, whatever the configuration says.
-    pub events: Option<EventOutput>,
+    pub events: Option<Vec<EventOutput>>,
     /// Restart nothing, whatever the configuration says.
     pub observe: bool,
     /// Have the eBPF programs write debug lines to the daemon's log.

@@ -270,23 +270,23 @@ fn an_address_fits_its_protocol_and_is_never_repeated() {
 }
 
 #[test]
-fn what_this_version_cannot_do_is_reported() {
-    for (text, expected) in [
-        (
-            "[events]\noutput = \"journald\"".to_owned(),
-            "2:10: events to journald are not supported by this version; expected \"-\" or the path of a file".to_owned(),
-        ),
-        (
-            "[events]\noutput = \"tcp:h:1\"".to_owned(),
-            "2:10: events over TCP are not supported by this version; expected \"-\" or the path of a file".to_owned(),
-        ),
-        (
-            "[events]\noutput = \"unix:/x\"".to_owned(),
-            "2:10: events to a Unix socket are not supported by this version; expected \"-\" or the path of a file".to_owned(),
-        ),
-    ] {
-        refused(&text, &[&expected]);
-    }
+fn events_go_to_one_output_or_to_several() {
+    let outputs = |text: &str| parse(&format!("[events]\noutput = {text}")).unwrap().events;
+    let tcp = EventOutput::Tcp { host: "h".to_owned(), port: 1 };
+    assert_eq!(outputs("\"tcp:h:1\""), std::slice::from_ref(&tcp));
+    assert_eq!(
+        outputs("[\"-\", \"journald\", \"unix:/x\", \"tcp:h:1\"]"),
+        [EventOutput::Stdout, EventOutput::Journald, EventOutput::Unix("/x".into()), tcp]
+    );
+    let expected =
+        r#"expected "-", the absolute path of a file, "unix:/path", "tcp:host:port" or "journald""#;
+    refused("[events]\noutput = \"tcp:h\"", &[&format!("2:10: found \"tcp:h\"; {expected}")]);
+    refused("[events]\noutput = [\"-\", \"log\"]", &[&format!("2:16: found \"log\"; {expected}")]);
+    refused("[events]\noutput = []", &["2:10: `output` is empty; expected at least one output"]);
+    refused(
+        "[events]\noutput = [\"/a\", \"-\", \"/a\"]",
+        &["2:10: `output` has /a twice; expected each output once"],
+    );
 }
 
 #[test]
@@ -358,7 +358,9 @@ fn the_daemons_own_parts_are_checked() {
     );
     refused(
         "[events]\noutput = \"events.ndjson\"",
-        &["2:10: found \"events.ndjson\"; expected \"-\" or the absolute path of a file"],
+        &[
+            r#"2:10: found "events.ndjson"; expected "-", the absolute path of a file, "unix:/path", "tcp:host:port" or "journald""#,
+        ],
     );
     refused(
         "[[alert]]\nformat = \"json\"",
@@ -378,7 +380,7 @@ fn the_daemons_own_parts_are_checked() {
         ],
     );
     assert_eq!(parse("[http]\nlisten = \"\"").unwrap().http, None);
-    assert_eq!(parse("[events]\noutput = \"/e\"").unwrap().events, EventOutput::File("/e".into()));
+    assert_eq!(parse("[events]\noutput = \"/e\"").unwrap().events, [EventOutput::File("/e".into())]);
 }
 
 #[test]

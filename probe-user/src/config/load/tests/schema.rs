@@ -231,8 +231,8 @@ fn what_an_editor_marks_the_daemon_refuses() {
         format!("{SERVICE}exec = [\"a\"]"),
         format!("{SERVICE}exec = []"),
         exec("output = \"a.log\""),
-        "[events]\noutput = \"journald\"".to_owned(),
-        "[events]\noutput = \"tcp:h:1\"".to_owned(),
+        "[events]\noutput = \"tcp:h\"".to_owned(),
+        "[events]\noutput = [\"-\", \"e\"]".to_owned(),
         "[state]\ndirectory = \"state\"".to_owned(),
         "[control]\nsocket = \"run.sock\"".to_owned(),
         // What is missing, or does not go together.
