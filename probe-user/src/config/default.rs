@@ -25,6 +25,7 @@ impl Default for Config {
         Self {
             events: EventOutput::Stdout,
             http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464))),
+            public_url: None,
             control: Some(PathBuf::from(DEFAULT_CONTROL)),
             control_group: None,
             alerts: Vec::new(),

@@ -79,6 +79,10 @@ impl MailServer {
         format!("{scheme}://{host}:{}", self.port)
     }
 
+    pub(super) fn host_and_port(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     /// Brings one mail, in one session.
     pub(super) async fn send(&self, mail: Mail, timeout: Duration) -> Result<(), Refused> {
         let server = self.clone();
@@ -131,7 +135,7 @@ impl MailServer {
     }
 
     /// What TLS is made from. It reads files, and so may block.
-    fn parameters(&self) -> Result<TlsParameters, String> {
+    pub(super) fn parameters(&self) -> Result<TlsParameters, String> {
         let TlsOptions { ca_file, identity, insecure, .. } = &self.tls;
         let mut tls = TlsParameters::builder(self.host.clone()).dangerous_accept_invalid_certs(*insecure);
         if *insecure {
