@@ -111,7 +111,7 @@ fn a_cause_with_three_dependents_is_one_message_which_names_them() {
     for name in APPS {
         let own = free_port();
         let command = [built("app").display().to_string(), "--port".to_owned(), own.to_string()];
-        let command = [&command[..], &words(&["--redis", &port.to_string()])].concat();
+        let command = [&command[..], &words(&["--redis", &port.to_string()])[..]].concat();
         let probe = format!("http = \"http://127.0.0.1:{own}/health\"");
         config += &service(name, &command, &probe, QUICK, folder.path())
             .replace("[[service.probe]]", "depends_on = [\"cache\"]\n[[service.probe]]");

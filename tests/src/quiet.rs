@@ -73,11 +73,11 @@ pub fn run() -> Result<Counts> {
     thread::sleep(CALM);
     thread::scope(|scope| {
         for (fault, number) in FAULTS.iter().zip(0..) {
-            let (stage, home, daemon) = (&stage, &home, &daemon);
+            let (stage, home) = (&stage, &home);
             scope.spawn(move || {
                 thread::sleep(STAGGER * number);
                 println!("{}: begins", fault.name);
-                (fault.cause)(stage, home, daemon);
+                (fault.cause)(stage, home);
                 println!("{}: is over", fault.name);
             });
         }

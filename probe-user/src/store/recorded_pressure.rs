@@ -160,7 +160,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let folder = state.path().join(segment::FOLDER);
         fs::create_dir(&folder).unwrap();
-        let at = |seconds| jiff::Timestamp::from_second(1_769_828_400 + seconds).unwrap();
+        let at = |seconds: i64| jiff::Timestamp::from_second(1_769_828_400 + seconds).unwrap();
         let lines =
             [line(at(-100), 0.9), line(at(0), 0.5), line(at(5), 0.96), line(at(10), 0.1), line(at(60), 0.3)];
         fs::write(folder.join("00000001-c0ffee00.ndjson"), lines.join("\n") + "\nno line\n").unwrap();

@@ -8,7 +8,6 @@ use tempfile::TempDir;
 
 use super::tools::Target;
 use crate::{
-    daemon::Daemon,
     http::{self, free_port},
     loop_disk::LoopDisk,
     memcg::MemoryCgroup,
@@ -34,7 +33,7 @@ pub struct Fault {
     pub a_week: usize,
     /// Its services, also by the names that the tools have for them.
     pub services: &'static [&'static str],
-    pub(super) cause: fn(&Stage, &Home, &Daemon),
+    pub(super) cause: fn(&Stage, &Home),
 }
 
 pub const FAULTS: &[Fault] = &[
@@ -43,14 +42,14 @@ pub const FAULTS: &[Fault] = &[
         what: "a service crashes once (SIGSEGV)",
         a_week: 3,
         services: &["crash-once"],
-        cause: |stage, _, _| stage.hit("crash-once", "/segv"),
+        cause: |stage, _| stage.hit("crash-once", "/segv"),
     },
     Fault {
         name: "crash-loop",
         what: "a service crashes at every start for 150 s; then its operator mends and restarts it",
         a_week: 1,
         services: &["crash-loop"],
-        cause: |stage, home, _| {
+        cause: |stage, home| {
             let file = stage.folder.path().join("broken");
             fs::write(&file, "").expect("the folder can be written");
             stage.hit("crash-loop", "/segv");
@@ -64,7 +63,7 @@ pub const FAULTS: &[Fault] = &[
         what: "a service hangs: it takes connections and does not answer",
         a_week: 1,
         services: &["hang"],
-        cause: |stage, _, _| {
+        cause: |stage, _| {
             stage.hit("hang", "/hang");
             stage.until_well("hang");
         },
@@ -74,7 +73,7 @@ pub const FAULTS: &[Fault] = &[
         what: "a service answers 500 until it is restarted",
         a_week: 1,
         services: &["failing"],
-        cause: |stage, _, _| {
+        cause: |stage, _| {
             stage.hit("failing", "/fail");
             stage.until_well("failing");
         },
@@ -84,7 +83,7 @@ pub const FAULTS: &[Fault] = &[
         what: "a service reaches the memory limit of its cgroup, and the kernel kills it",
         a_week: 1,
         services: &["out-of-memory"],
-        cause: |stage, _, _| {
+        cause: |stage, _| {
             let cgroup = MemoryCgroup::new(30 << 20).expect("a memory cgroup");
             cgroup.add(stage.pid("out-of-memory")).expect("it is moved");
             stage.hit("out-of-memory", "/alloc?mb=100");
@@ -96,7 +95,7 @@ pub const FAULTS: &[Fault] = &[
         what: "a Redis that nothing on this host restarts is down for 150 s, under three services that need it",
         a_week: 1,
         services: &["cache", "app-1", "app-2", "app-3"],
-        cause: |stage, _, _| {
+        cause: |stage, _| {
             *stage.redis.lock().expect("no thread panicked") = None;
             thread::sleep(OUTAGE);
             stage.start_redis();
@@ -107,7 +106,7 @@ pub const FAULTS: &[Fault] = &[
         what: "a file system is full for 150 s",
         a_week: 1,
         services: &["disk", "host"],
-        cause: |stage, _, _| {
+        cause: |stage, _| {
             stage.disk.fill();
             thread::sleep(OUTAGE);
             stage.disk.make_room();
@@ -118,7 +117,7 @@ pub const FAULTS: &[Fault] = &[
         what: "an operator stops a service for 150 s by `hostprobe stop`, and silences no tool",
         a_week: 2,
         services: &["operator-stop"],
-        cause: |_, home, _| {
+        cause: |_, home| {
             home.done(&["stop", "operator-stop"]);
             thread::sleep(OUTAGE);
             home.done(&["start", "operator-stop"]);
@@ -129,7 +128,7 @@ pub const FAULTS: &[Fault] = &[
         what: "a deployment restarts a service that takes 15 s to start",
         a_week: 10,
         services: &["deployment"],
-        cause: |stage, home, _| {
+        cause: |stage, home| {
             home.order(&["restart", "deployment"]);
             stage.until_well("deployment");
         },
@@ -139,7 +138,7 @@ pub const FAULTS: &[Fault] = &[
         what: "a service takes 3 s to answer for 150 s",
         a_week: 3,
         services: &["slow"],
-        cause: |stage, _, _| {
+        cause: |stage, _| {
             stage.hit("slow", "/slow?ms=3000");
             thread::sleep(OUTAGE);
             stage.hit("slow", "/slow?ms=0");
@@ -150,7 +149,7 @@ pub const FAULTS: &[Fault] = &[
         what: "a service crashes five times, every 30 s",
         a_week: 1,
         services: &["flapping"],
-        cause: |stage, _, _| {
+        cause: |stage, _| {
             for _ in 0..5 {
                 stage.until_well("flapping");
                 stage.hit("flapping", "/segv");
@@ -263,7 +262,7 @@ impl Stage {
         for (name, port) in &self.apps {
             let numbers =
                 ["--port", &port.to_string(), "--redis", &self.redis_port.to_string()].map(str::to_owned);
-            let command = [&[built("app").display().to_string()][..], &numbers].concat();
+            let command = [&[built("app").display().to_string()][..], &numbers[..]].concat();
             service(name, &command, *port, "depends_on = [\"cache\"]", "");
         }
         text
