@@ -13,7 +13,7 @@ use timeline::{entry, sequence};
 
 use crate::{
     emit::{action::Action, wire::Record},
-    fact::is_incident_meant,
+    fact::{FaultContext, is_incident_meant},
 };
 
 /// The incidents that a daemon remembers.
@@ -156,6 +156,12 @@ impl History {
         timeline.update(incident, record);
         self.count_open();
         self.timelines.get(at)
+    }
+
+    /// Adds what explains the fault of a service's last incident, if that is over and lacks it. Returns the incident then.
+    pub fn explain_last(&mut self, service: &str, context: &FaultContext) -> Option<&Timeline> {
+        let last = self.timelines.iter_mut().rev().find(|timeline| timeline.service == service)?;
+        last.explain(context).then_some(last)
     }
 
     /// Removes the oldest incident that is over, else the oldest.

@@ -13,7 +13,7 @@ use reqwest::Url;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{
-    client::{causes, read},
+    client::{causes, none_in, read},
     error::AlertError,
     format::{Mail, Refused, RefusedKind},
     own_thread,
@@ -144,7 +144,11 @@ impl MailServer {
         }
         if let Some(file) = ca_file {
             tls = tls.certificate_store(CertificateStore::None);
-            for certificate in CertificateDer::pem_slice_iter(&read(file)?) {
+            let pem = read(file)?;
+            if CertificateDer::pem_slice_iter(&pem).next().is_none() {
+                return Err(none_in(file));
+            }
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
                 let certificate = certificate
                     .map_err(|error| error.to_string())
                     .and_then(|der| Certificate::from_der(der.to_vec()).map_err(|error| error.to_string()))

@@ -4,7 +4,7 @@ use super::{timeline::EVENTS, *};
 use crate::{
     clock::Timestamp,
     emit::{Emitter, tests::samples},
-    fact::{EventId, Fact, Incident, IncidentId, Phase, ServiceId, ServiceState},
+    fact::{EventId, Fact, FaultContext, Incident, IncidentId, Phase, ServiceId, ServiceState},
 };
 
 struct Stream {
@@ -171,4 +171,30 @@ fn a_change_and_a_pressure_stand_at_their_time() {
     assert_eq!((&json["action"], json.get("id")), (&"change".into(), None));
     let read: Entry = serde_json::from_value(json).unwrap();
     assert_eq!(read, explained.timeline[0]);
+}
+
+#[test]
+fn what_explains_a_fault_is_added_after_its_end_once() {
+    let mut stream = Stream::new(INCIDENTS);
+    let context = FaultContext {
+        logs: vec!["token=abc".to_owned()],
+        changes: vec!["its program was replaced 40 s before".to_owned()],
+        changed_at: vec![1_769_828_360_000_000],
+    };
+    assert!(stream.history.explain_last("api", &context).is_none(), "it has no incident");
+    let bare = |stream: &mut Stream| {
+        let incident = &mut stream.history.timelines.back_mut().unwrap().incident;
+        (incident.logs, incident.changes, incident.changed_at) = (None, None, None);
+    };
+    stream.incident(3, Phase::Open, Vec::new());
+    bare(&mut stream);
+    assert!(stream.history.explain_last("api", &context).is_none(), "an event will have it");
+    stream.incident(3, Phase::Resolve, Vec::new());
+    bare(&mut stream);
+    let added = stream.history.explain_last("api", &context).unwrap().clone();
+    assert_eq!(added.incident.changes.as_deref(), Some(&context.changes[..]));
+    assert_eq!(added.incident.logs.unwrap(), ["token=***"]);
+    assert_eq!(added.incident.changed_at.unwrap(), ["2026-01-31T02:59:20.000000Z"]);
+    assert!(stream.history.explain_last("api", &context).is_none(), "it has it by now");
+    assert!(stream.history.explain_last("web", &context).is_none());
 }

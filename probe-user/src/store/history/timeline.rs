@@ -5,10 +5,14 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::surroundings::{self, Surroundings};
-use crate::emit::{
-    action::Action,
-    clipped,
-    wire::{Incident, Record, Severity, Timing, Verdict},
+use crate::{
+    emit::{
+        action::Action,
+        clipped,
+        wire::{Incident, Record, Severity, Timing, Verdict},
+    },
+    fact::FaultContext,
+    redact::redact,
 };
 
 /// The most events of an incident that are kept as evidence, and the most others.
@@ -147,6 +151,25 @@ impl Timeline {
             left_out: 0,
             surroundings,
         }
+    }
+
+    /// Takes in what explains its fault, if it is over and no event about it had that. True if it did.
+    pub(super) fn explain(&mut self, context: &FaultContext) -> bool {
+        let Incident { logs, changes, changed_at, .. } = &mut self.incident;
+        if self.until.is_none() || logs.is_some() || changes.is_some() || *context == FaultContext::default()
+        {
+            return false;
+        }
+        let lines = |lines: &[String]| {
+            let lines: Vec<String> = lines.iter().map(|line| clipped(&redact(line), MESSAGE)).collect();
+            (!lines.is_empty()).then_some(lines)
+        };
+        (*logs, *changes) = (lines(&context.logs), lines(&context.changes));
+        let time = |us: &i64| jiff::Timestamp::from_microsecond(*us).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        *changed_at = changes
+            .as_ref()
+            .map(|_| context.changed_at.iter().map(|us| format!("{:.6}", time(us))).collect());
+        true
     }
 
     /// Takes in an event that is not of this incident.
