@@ -2,14 +2,17 @@
 //!
 //! It is built from the stream's own events, so a recorded file gives the same answers as a running daemon.
 
+mod entry;
 mod surroundings;
 mod timeline;
 
 use std::collections::VecDeque;
 
+use entry::entry;
+pub use entry::{Entry, Further, What};
 use surroundings::{Lately, Surroundings};
-pub use timeline::{Entry, Explanation, Further, Listed, NotOne, Timeline, What};
-use timeline::{entry, sequence};
+use timeline::sequence;
+pub use timeline::{Explanation, Listed, NotOne, Timeline};
 
 use crate::{
     emit::{action::Action, wire::Record},

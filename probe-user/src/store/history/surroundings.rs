@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::timeline::{Entry, What, entry};
+use super::entry::{Entry, What, entry};
 use crate::emit::{action::Action, clipped, wire::Record};
 
 /// How long before a fault an event may matter, in microseconds.
@@ -26,7 +26,7 @@ pub(super) const AFTER: usize = 40;
 const ALIKE: usize = 6;
 
 /// The longest message, in bytes.
-const MESSAGE: usize = 400;
+const SHORT: usize = 400;
 
 /// The latest events that may matter to an incident.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Lately {
         }
         let at = micros(&record.timestamp)?;
         let mut entry = entry(record.clone());
-        entry.message = clipped(&entry.message, MESSAGE);
+        entry.message = clipped(&entry.message, SHORT);
         if self.events.len() == LATELY {
             self.events.pop_front();
         }

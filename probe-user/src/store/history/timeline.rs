@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::surroundings::{self, Surroundings};
+use super::{
+    entry::{Entry, Further, MESSAGE, What, entry},
+    surroundings::{self, Surroundings},
+};
 use crate::{
     emit::{
         action::Action,
@@ -17,46 +20,6 @@ use crate::{
 
 /// The most events of an incident that are kept as evidence, and the most others.
 pub(super) const EVENTS: usize = 64;
-
-/// The longest message of an entry, in bytes.
-const MESSAGE: usize = 1000;
-
-/// What an entry of a timeline is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum What {
-    /// An event of the stream, by its `event.action`.
-    Event(Action),
-    Further(Further),
-}
-
-/// What is no event of the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Further {
-    /// Of `incident.changes`.
-    Change,
-    /// From the recording: tasks waited for a CPU, memory or a disk.
-    Pressure,
-}
-
-/// One entry of an incident's timeline.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// `event.id`; empty if it is no event.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub id: String,
-    /// RFC 3339, UTC.
-    pub timestamp: String,
-    /// Milliseconds since the fault; negative before it.
-    pub after_ms: f64,
-    pub action: What,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<String>,
-    /// Whether the verdict was reached from it.
-    pub evidence: bool,
-    pub message: String,
-}
 
 /// One incident in a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -357,16 +320,4 @@ pub(super) fn sequence(id: &str) -> Option<u64> {
 /// The run of the daemon that an event is of, which its id begins with.
 fn run(id: &str) -> &str {
     id.rsplit_once('-').map_or("", |(run, _)| run)
-}
-
-pub(super) fn entry(record: Record) -> Entry {
-    Entry {
-        id: record.event.id,
-        timestamp: record.timestamp,
-        after_ms: 0.0,
-        action: What::Event(record.event.action),
-        service: record.service.map(|service| service.name),
-        evidence: false,
-        message: clipped(&record.message, MESSAGE),
-    }
 }
