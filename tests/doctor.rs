@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::Read,
+    net::TcpListener,
     os::unix::process::CommandExt,
     path::Path,
     process::{Command, Output},
@@ -9,6 +11,7 @@ use std::{
 
 use hostprobe::sensor::ebpf::Hook;
 use hostprobe_tests::{
+    http::free_port,
     kernel_hooks::possible,
     network,
     parts::{built, require_root},
@@ -107,6 +110,67 @@ fn without_rights_the_report_names_the_missing_ones() {
     assert!(said.contains("the kernel's log cannot be read"), "{said}");
     assert!(said.contains("to do: run it as root"), "{said}");
     assert!(said.contains(&none()), "{said}");
+}
+
+#[test]
+fn each_receiver_is_named_with_its_kind_and_host_and_is_sent_nothing() {
+    if !require_root() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let closed = free_port();
+    let copy = ProgramCopy::new();
+    let config = format!(
+        "[[alert]]\nname = \"chat\"\nslack = \"http://127.0.0.1:{port}/services/T0K3N-of-slack\"\n\
+         [[alert]]\nname = \"mail\"\nemail = \"smtp://probe:s3cret-pw@127.0.0.1:{closed}\"\n\
+         from = \"a@b.example\"\nto = [\"c@d.example\"]\n\
+         [[alert]]\nname = \"far\"\nwebhook = \"http://no-such-host.invalid:8080/hook?key=t0ken\"\n\
+         [[alert]]\nwebhook = \"https://127.0.0.1:{port}/x\"\ntls = {{ ca_file = \"/etc/no-such-file\" }}\n"
+    );
+    let file = copy.file("receivers.toml", config.as_bytes());
+    let file = file.to_str().expect("a path");
+    let (output, said) = doctor(&["--json", "--config", file]);
+    let report: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(output.status.code(), Some(1), "some cannot be reached");
+    let of = |name: &str| check(&report, "receivers", name);
+    let is = |name: &str, kind: &str, address: &str, state: &str, words: &str| {
+        let found = of(name);
+        assert_eq!(
+            (&found["kind"], &found["address"], &found["state"]),
+            (&kind.into(), &address.into(), &state.into())
+        );
+        assert!(found["detail"].as_str().is_some_and(|it| it.contains(words)), "{found:#}");
+    };
+    is("chat", "slack", &format!("http://127.0.0.1:{port}"), "full", "takes connections");
+    is(
+        "mail",
+        "email",
+        &format!("smtp://127.0.0.1:{closed}"),
+        "degraded",
+        "takes no connection: Connection refused",
+    );
+    is("far", "json", "http://no-such-host.invalid:8080", "degraded", "its name cannot be resolved");
+    let nameless = format!("https://127.0.0.1:{port}");
+    is(&nameless, "json", &nameless, "degraded", "/etc/no-such-file");
+    assert!(of("mail")["remedy"].is_string());
+
+    let (_, page) = doctor(&["--config", file]);
+    assert!(page.contains("receivers of alerts") && page.contains("chat"), "{page}");
+    for secret in ["T0K3N", "s3cret", "t0ken"] {
+        assert!(!said.contains(secret) && !page.contains(secret), "{secret} in {said}{page}");
+    }
+    // Both runs have opened a connection, and sent nothing over it.
+    for _ in 0..2 {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut sent = Vec::new();
+        stream.read_to_end(&mut sent).expect("it is closed");
+        assert_eq!(sent, b"");
+    }
+
+    let (_, none) = doctor(&["--json", "--config", copy.file("none.toml", b"").to_str().expect("a path")]);
+    let none: Value = serde_json::from_str(&none).expect("JSON");
+    assert_eq!(none["receivers"], serde_json::json!([]));
 }
 
 #[test]

@@ -47,6 +47,8 @@ fn one_message_of_slack_is_updated_until_the_end_also_by_the_next_daemon() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     let config = home.config(&format!("{}{}", slack(&fake), port_service(port)));
+    let page = "https://db-1.example/hostprobe/";
+    let config = config.replace("listen = \"\"", &format!("listen = \"\"\npublic_url = {page:?}"));
     let daemon = Daemon::start(&config, &[]);
     wait_until_healthy(&daemon, "api");
     drop(listener);
@@ -55,6 +57,8 @@ fn one_message_of_slack_is_updated_until_the_end_also_by_the_next_daemon() {
         (opened.what.as_str(), &opened.body["channel"]),
         ("POST /api/chat.postMessage", &json!("#ops"))
     );
+    let shown = opened.body.to_string();
+    assert!(shown.contains(&format!("<{page}|hostprobe's page>")), "it links to the page: {shown}");
     let open = daemon.wait_for(|event| is(event, "incident.open", "api"), LONG);
     daemon.wait_for(|event| is(event, "alert.send", "api"), LONG);
 

@@ -347,7 +347,7 @@ impl Daemon {
                 self.executor.resume_probes(service);
                 self.observe(Observation::Snapshot(service, written));
             }
-            Answer::Context(service, context) => self.observe(Observation::Context(service, context)),
+            Answer::Context(service, context) => self.on_context(service, context),
             Answer::PortHolder(service, holder) => {
                 let of = |pid| self.enricher.service_of(pid);
                 let holder = holder.map(|holder| PortHolder { service: of(holder.pid), ..holder });

@@ -4,10 +4,14 @@
 
 mod check;
 mod checks;
+mod receivers;
 
 use serde::Serialize;
 
-pub use self::check::{Check, State};
+pub use self::{
+    check::{Check, State},
+    receivers::ReceiverCheck,
+};
 use crate::{
     clock::Timestamp,
     config::Config,
@@ -30,6 +34,8 @@ pub struct Report {
     pub coverage: State,
     pub hooks: Vec<Check>,
     pub host_checks: Vec<Check>,
+    /// The receivers of the configuration's alerts.
+    pub receivers: Vec<ReceiverCheck>,
 }
 
 impl Report {
@@ -45,7 +51,12 @@ impl Report {
         let mut lines = vec![format!(
             "hostprobe {version} on {host}, Linux {kernel}: {coverage}, {attached} of {possible} hooks"
         )];
-        for (title, checks) in [("hooks", hooks), ("host", &self.host_checks)] {
+        let receivers: Vec<Check> = self.receivers.iter().map(|receiver| receiver.check.clone()).collect();
+        let mut parts = vec![("hooks", hooks), ("host", &self.host_checks)];
+        if !receivers.is_empty() {
+            parts.push(("receivers of alerts", &receivers));
+        }
+        for (title, checks) in parts {
             let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or_default();
             lines.extend([String::new(), title.to_owned()]);
             lines.extend(checks.iter().flat_map(|check| check.lines(width)));
@@ -54,7 +65,8 @@ impl Report {
     }
 }
 
-/// Checks everything, `without` some hooks, and what the probes of a configuration need, if there is one. Needs a Tokio runtime with I/O and time enabled.
+/// Checks everything, `without` some hooks, and of a configuration, if there is one, what its probes need and whether the
+/// receivers of its alerts can be reached. Needs a Tokio runtime with I/O and time enabled.
 ///
 /// Fails where nothing can run: `/proc` cannot be read, or there are no descriptors left.
 pub async fn examine(without: Vec<Hook>, config: Option<&Config>) -> Result<Report, ReadError> {
@@ -79,7 +91,12 @@ pub async fn examine(without: Vec<Hook>, config: Option<&Config>) -> Result<Repo
     if probes.any(|probe| probe.kind == ProbeKind::Icmp) {
         host_checks.push(checks::icmp());
     }
-    let degraded = hooks.iter().chain(&host_checks).any(|check| check.state == State::Degraded);
+    let receivers = match config {
+        Some(config) => receivers::all(config).await,
+        None => Vec::new(),
+    };
+    let degraded = hooks.iter().chain(&host_checks).any(|check| check.state == State::Degraded)
+        || receivers.iter().any(ReceiverCheck::is_degraded);
     let uname = rustix::system::uname();
     Ok(Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -88,5 +105,6 @@ pub async fn examine(without: Vec<Hook>, config: Option<&Config>) -> Result<Repo
         coverage: if degraded { State::Degraded } else { State::Full },
         hooks,
         host_checks,
+        receivers,
     })
 }

@@ -13,7 +13,7 @@ mod kernel;
 mod latency;
 mod outage;
 pub mod page;
-mod peers;
+pub mod peers;
 pub mod plot;
 mod probed;
 mod probes;

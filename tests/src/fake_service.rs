@@ -1,11 +1,12 @@
-//! A fake of a service that gets alerts: it keeps every request, and answers each with the same JSON.
+//! A fake of a service that gets alerts: it keeps every request, and answers each with the same JSON, or refuses it.
 
 use std::{
+    collections::VecDeque,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -18,6 +19,8 @@ pub struct Asked {
     /// Such as `POST /api/chat.update`.
     pub what: String,
     pub body: Value,
+    /// When it was read.
+    pub at: Instant,
 }
 
 /// An HTTP server on a loopback port. It ends with the process.
@@ -25,6 +28,8 @@ pub struct Asked {
 pub struct FakeService {
     pub port: u16,
     asked: Arc<Mutex<Vec<Asked>>>,
+    /// Status line and headers of the next answers.
+    refusals: Arc<Mutex<VecDeque<String>>>,
 }
 
 impl FakeService {
@@ -35,7 +40,7 @@ impl FakeService {
     pub fn start(answer: &Value) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
         let port = listener.local_addr().expect("a listener has an address").port();
-        let service = Self { port, asked: Arc::default() };
+        let service = Self { port, asked: Arc::default(), refusals: Arc::default() };
         let (server, answer) = (service.clone(), answer.to_string());
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -44,6 +49,13 @@ impl FakeService {
             }
         });
         service
+    }
+
+    /// Has the next request refused, after those that are to be refused already, such as with
+    /// `429 Too Many Requests\r\nRetry-After: 2`.
+    pub fn refuse_next(&self, status_and_headers: &str) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.push_back(status_and_headers.to_owned());
     }
 
     /// All requests so far, in order.
@@ -61,8 +73,10 @@ impl FakeService {
         let Ok(mut answers) = stream.try_clone() else { return };
         let mut requests = BufReader::new(stream);
         while let Some(asked) = request(&mut requests) {
+            let refusal = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", answer.len());
+            let status = refusal.as_deref().unwrap_or("200 OK");
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", answer.len());
             if answers.write_all(format!("{head}{answer}").as_bytes()).is_err() {
                 return;
             }
@@ -91,5 +105,6 @@ fn request(requests: &mut impl BufRead) -> Option<Asked> {
     }
     let mut body = Vec::new();
     requests.take(length).read_to_end(&mut body).ok()?;
-    Some(Asked { what, body: serde_json::from_slice(&body).unwrap_or_default() })
+    let body = serde_json::from_slice(&body).unwrap_or_default();
+    Some(Asked { what, body, at: Instant::now() })
 }

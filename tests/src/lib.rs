@@ -37,6 +37,7 @@ pub mod podman;
 pub mod process;
 pub mod program;
 pub mod protocols;
+pub mod quiet;
 pub mod rights;
 pub mod schema;
 pub mod simulated_day;

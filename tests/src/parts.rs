@@ -33,7 +33,7 @@ pub use nginx::nginx;
 pub use pgbouncer::pgbouncer;
 pub use postgres::{Postgres, PostgresFolder, Standby};
 pub use rabbitmq::RabbitMq;
-pub use small::{dnsmasq, grpc_command, grpc_server, memcached, smtp_server};
+pub use small::{dnsmasq, grpc_command, grpc_server, memcached, smtp_server, webhook_server};
 
 use crate::{http::free_port, process::Running};
 

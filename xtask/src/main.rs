@@ -9,6 +9,7 @@ mod ebpf;
 mod fuzz;
 mod layers;
 mod nightly;
+mod quiet;
 mod run;
 mod soak;
 mod survival;
@@ -53,6 +54,11 @@ enum Command {
     /// Needs root and Alertmanager. Writes the table in docs/survival.md. Exit status: 0 if nothing was lost, 1 if
     /// something was, 3 if a part is missing.
     Survival(survival::Arguments),
+    /// Count the messages of hostprobe, Monit and Alertmanager about the same faults
+    ///
+    /// Needs root and the three peers' packages. Takes twelve minutes, and writes the tables in docs/quiet.md. Exit status: 0
+    /// if all was counted, 1 if the page cannot be written, 3 if a part is missing.
+    Quiet,
     /// Show the engine random observations, and fail if a restart is not justified, an incident does not end, or a replay
     /// decides otherwise
     ///
@@ -96,6 +102,7 @@ fn main() -> ExitCode {
         Command::Demo => demo::demo().map(|never| match never {}),
         Command::Soak(arguments) => soak::soak(&arguments).map(|never| match never {}),
         Command::Survival(arguments) => survival::survival(&arguments).map(|never| match never {}),
+        Command::Quiet => quiet::quiet().map(|never| match never {}),
         Command::Chaos(arguments) => chaos::chaos(&arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments).map(|never| match never {}),

@@ -13,6 +13,7 @@ mod notification;
 pub mod outbox;
 mod own_thread;
 mod pace;
+mod reach;
 mod receiver;
 pub(in crate::act) mod request;
 mod shared;
@@ -44,6 +45,7 @@ pub use error::AlertError;
 pub use kept::{Change, Delivery, Keeper, Kept, KeptAlert};
 pub use notification::{Alert, Notification};
 pub use pace::Pace;
+pub use reach::{Reach, reach};
 
 /// How many receivers that a reload removed may still have an open incident, the latest.
 const MOST_RETIRED: usize = 16;

@@ -8,7 +8,8 @@ use hostprobe::{
     emit::{for_each_event, word},
     serve::control::{Answer, Request},
     store::{
-        history::{Entry, Explanation, History, Listed},
+        history::{Entry, Explanation, Further, History, Listed, What},
+        recorded_pressure::add_pressure,
         state::{MOST_LISTED, Reader, ReaderError},
     },
 };
@@ -135,7 +136,10 @@ fn from_state(
 ) -> Result<(Explanation, Option<String>), ask::Failure> {
     let (reader, down) = down(daemon, failure)?;
     let explained = reader.explain(incident).map_err(|error| unreadable(&error))?;
-    let explanation = explained.map_err(|none| ask::Failure::new(none.in_words(incident), 1))?;
+    let mut explanation = explained.map_err(|none| ask::Failure::new(none.in_words(incident), 1))?;
+    if let Some(directory) = daemon.state_directory()? {
+        add_pressure(&mut explanation, &directory);
+    }
     Ok((explanation, Some(down)))
 }
 
@@ -225,6 +229,7 @@ pub(super) fn explanation_page(explanation: &Explanation, down: Option<&str>) ->
     let verdict = incident.verdict.map(|verdict| word(&verdict)).unwrap_or_default();
     page.line(format_args!("{}: {} {verdict}", incident.id, explanation.service));
     page.line(format_args!("  {}", incident.summary.as_deref().unwrap_or_default()));
+    headed(&mut page, "changes:", incident.changes.as_deref());
     let percent = incident.confidence.map(|sure| format!("{:.0} %", sure * 100.0)).unwrap_or_default();
     page.line(format_args!("  fault:      {}", incident.since.as_deref().unwrap_or("-")));
     page.line(format_args!("  confidence: {percent}"));
@@ -241,12 +246,7 @@ pub(super) fn explanation_page(explanation: &Explanation, down: Option<&str>) ->
     if let Some(file) = &incident.snapshot {
         page.line(format_args!("  snapshot:   {file}"));
     }
-    for (heading, lines) in [("changes:", &incident.changes), ("last lines:", &incident.logs)] {
-        for (nth, line) in lines.iter().flatten().enumerate() {
-            let heading = if nth == 0 { heading } else { "" };
-            page.line(format_args!("  {heading:<11} {line}"));
-        }
-    }
+    headed(&mut page, "last lines:", incident.logs.as_deref());
     page.line(format_args!("  outcome:    {}", explanation.until.as_ref().map_or("open", |_| "over")));
     if let Some(timing) = incident.timing {
         let steps = [
@@ -260,13 +260,20 @@ pub(super) fn explanation_page(explanation: &Explanation, down: Option<&str>) ->
         page.line(format_args!("  timing:     {}", steps.collect::<Vec<_>>().join(", ")));
     }
     page.line(format_args!(""));
-    page.line(format_args!("  after the fault, * is evidence:"));
+    page.line(format_args!(
+        "  from a minute before the fault; * is evidence, ! a change, ~ another service or the host:"
+    ));
     for entry in &explanation.timeline {
-        page.line(format_args!("  {:>12} {} {}", offset(entry.after_ms), mark(entry), entry.message));
+        let mark = mark(entry, &explanation.service);
+        page.line(format_args!("  {:>12} {mark} {}", offset(entry.after_ms), entry.message));
     }
     if explanation.left_out > 0 {
         let events = counted(explanation.left_out, "event");
         page.line(format_args!("  not kept, from the middle: {events}"));
+    }
+    if explanation.left_out_around > 0 {
+        let events = counted(explanation.left_out_around, "event");
+        page.line(format_args!("  not kept, of what happened around it: {events}"));
     }
     if !explanation.missing.is_empty() {
         page.line(format_args!("  evidence that is no longer at hand: {}", explanation.missing.join(", ")));
@@ -274,8 +281,22 @@ pub(super) fn explanation_page(explanation: &Explanation, down: Option<&str>) ->
     page
 }
 
-const fn mark(entry: &Entry) -> char {
-    if entry.evidence { '*' } else { ' ' }
+/// Lines of which the first has a heading.
+fn headed(page: &mut Page, heading: &str, lines: Option<&[String]>) {
+    for (nth, line) in lines.into_iter().flatten().enumerate() {
+        let heading = if nth == 0 { heading } else { "" };
+        page.line(format_args!("  {heading:<11} {line}"));
+    }
+}
+
+fn mark(entry: &Entry, service: &str) -> char {
+    match entry.action {
+        _ if entry.evidence => '*',
+        What::Further(Further::Change) => '!',
+        What::Further(Further::Pressure) => '~',
+        What::Event(_) if entry.service.as_deref() == Some(service) => ' ',
+        What::Event(_) => '~',
+    }
 }
 
 /// Milliseconds as a signed span, for people.

@@ -101,7 +101,7 @@ pub(super) struct AlertKeys {
     pub(super) services: Vec<Spanned<String>>,
     /// Incidents that are over or acknowledged sooner than this after their fault are not sent: 0s to 7d; "0s" if not given.
     pub(super) after: At<Text<Duration>>,
-    /// How often an open incident that is not acknowledged is sent again: 1m to 30d; never if not given.
+    /// How often an open incident that is not acknowledged is sent again: 10s to 30d; never if not given.
     pub(super) remind: At<Text<Duration>>,
 }
 

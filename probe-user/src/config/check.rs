@@ -40,6 +40,7 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
     let config = Config {
         events: file.events.as_ref().map_or(default.events, |events| outputs(&events.0, &mut found)),
         http: file.http.as_ref().map_or(default.http, |http| listen(&http.0, &mut found)),
+        public_url: file.http.as_ref().and_then(|http| public_url(&http.0, &mut found)),
         control: file.control.as_ref().map_or(default.control, |control| socket(&control.0, &mut found)),
         control_group: file.control.as_ref().and_then(|control| group(&control.0, &mut found)),
         kernel: file
@@ -109,6 +110,26 @@ fn listen(http: &Http, found: &mut Findings) -> Option<SocketAddr> {
                 quote(listen.get_ref())
             );
             found.error(listen.span(), message);
+            None
+        }
+    }
+}
+
+/// A password in it would be in every alert.
+fn public_url(http: &Http, found: &mut Findings) -> Option<String> {
+    let written = http.public_url.as_ref()?;
+    let url = reqwest::Url::parse(written.get_ref()).ok();
+    let is_right = |url: &reqwest::Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+    };
+    match url.filter(is_right) {
+        Some(url) => Some(url.into()),
+        None => {
+            let message = "a wrong address; expected an http or https address without a user, such as \"https://db-1.example:9464/\"";
+            found.error(written.span(), message);
             None
         }
     }

@@ -17,6 +17,8 @@ pub struct Config {
     pub events: Vec<EventOutput>,
     /// The address of health and metrics; None: not served.
     pub http: Option<SocketAddr>,
+    /// The address at which people reach health and metrics, for links in alerts; None: that of `http`.
+    pub public_url: Option<String>,
     /// The control socket; None: no socket.
     pub control: Option<PathBuf>,
     /// The group whose members may use the control socket, besides root and the daemon's own user.

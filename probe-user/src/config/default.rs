@@ -26,6 +26,7 @@ impl Default for Config {
         Self {
             events: vec![EventOutput::Stdout],
             http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464))),
+            public_url: None,
             control: Some(PathBuf::from(DEFAULT_CONTROL)),
             control_group: None,
             alerts: Vec::new(),

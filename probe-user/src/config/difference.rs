@@ -57,6 +57,7 @@ impl Config {
             }
         };
         fixed(self.http != running.http, "http.listen");
+        fixed(self.public_url != running.public_url, "http.public_url");
         fixed(self.control != running.control, "control.socket");
         fixed(self.control_group != running.control_group, "control.group");
         let (new, old) = (&self.kernel, &running.kernel);
@@ -83,6 +84,7 @@ impl Config {
             }
         }
         self.http = running.http;
+        self.public_url.clone_from(&running.public_url);
         self.control.clone_from(&running.control);
         self.control_group.clone_from(&running.control_group);
         self.kernel = running.kernel.clone();
@@ -97,6 +99,7 @@ impl Config {
         let Self {
             events,
             http: _,
+            public_url: _,
             control: _,
             control_group: _,
             alerts,

@@ -71,6 +71,9 @@ pub(super) struct Events {
 pub(super) struct Http {
     /// IP address and port; "" turns HTTP off; "127.0.0.1:9464" if not given.
     pub(super) listen: At<String>,
+    /// The http or https address at which people reach it, for links in alerts; that of `listen` if not given.
+    #[schemars(regex(pattern = "^https?://"))]
+    pub(super) public_url: At<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

@@ -8,12 +8,19 @@ use crate::{
     config::Identity,
     enrich,
     fact::{
-        ExitStatus, Fact, HostCheck, Listener, Membership, Observation, ProcessExit, ProcessKey, ServiceId,
+        ExitStatus, Fact, FaultContext, HostCheck, Listener, Membership, Observation, ProcessExit,
+        ProcessKey, ServiceId,
     },
     sensor::record::{Exec, Exit, HostReport, Listen, Oom, ReceivedSignal, Record},
 };
 
 impl Daemon {
+    /// What explains a fault has come. If the service was healed sooner, only the history takes it.
+    pub(super) fn on_context(&mut self, service: ServiceId, context: FaultContext) {
+        self.observe(Observation::Context(service, context.clone()));
+        self.publisher.explain_last(service, &context);
+    }
+
     /// Handles what the sensors have reported since.
     pub fn drain_sensors(&mut self) {
         self.sensors.drain(&mut self.records);

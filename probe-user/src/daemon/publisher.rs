@@ -18,8 +18,8 @@ use crate::{
     emit::{Emitter, Names, Origin, Sink, Tail},
     engine::{Effect, Effects, Engine},
     fact::{
-        Action, DrillReport, DrillStepKind, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport,
-        ServiceId, ServiceState,
+        Action, DrillReport, DrillStepKind, EventId, Fact, FaultContext, HookCoverage, Observation, Phase,
+        ProbeReport, ServiceId, ServiceState,
     },
     progress::Awaited,
     redact::redact,
@@ -277,6 +277,15 @@ impl Publisher {
             ("recent_events", history.recent_count(), history::RECENT),
             ("incidents", history.incident_count(), history::INCIDENTS),
         ]
+    }
+
+    /// Adds what explains the fault of a service's last incident, if that was over before it came.
+    pub(super) fn explain_last(&self, service: ServiceId, context: &FaultContext) {
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let timeline = history.explain_last(self.emitter.names().service(service), context);
+        if let (Some(timeline), Some(store)) = (timeline, &self.store) {
+            store.keep_incident(timeline.clone());
+        }
     }
 
     /// The latest incidents and their events.

@@ -346,6 +346,9 @@ pub struct FaultContext {
     pub logs: Vec<String>,
     /// What was changed of the service or of the host's packages shortly before, in words, latest first.
     pub changes: Vec<String>,
+    /// When each of `changes` was made, in microseconds since 1970.
+    #[serde(default)]
+    pub changed_at: Vec<i64>,
 }
 
 impl FaultContext {

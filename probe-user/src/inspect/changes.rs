@@ -19,6 +19,12 @@ use crate::{
 /// How long before a fault a change is worth a look.
 const BEFORE: Duration = Duration::from_secs(1800);
 
+/// What the executable of the main process is called.
+const PROGRAM: &str = "its program";
+
+/// How the kernel names an executable that was replaced while it ran (`d_path`, fs/d_path.c).
+const REPLACED: &str = " (deleted)";
+
 /// The most changes that are named.
 const NAMED: usize = 4;
 
@@ -39,6 +45,17 @@ const PACKAGES: [(&str, &str); 4] = [
 
 /// Where services keep what they write themselves.
 const WRITTEN: [&str; 5] = ["/var/", "/run/", "/dev/", "/proc/", "/sys/"];
+
+/// Something that was changed before a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// When, in microseconds since 1970.
+    pub at_us: i64,
+    pub words: String,
+}
+
+/// A new file and the folder that it comes into are changed at the same time.
+const SAME_TIME: Duration = Duration::from_millis(500);
 
 /// Something that may have been changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +81,7 @@ impl Suspect {
 pub fn suspects(service: &Service, ended: Option<&Process>) -> Vec<Suspect> {
     let mut found = Vec::new();
     if let Some(executable) = ended.and_then(|process| process.executable.as_deref()) {
-        // As the kernel names one that was replaced while it ran.
-        found.push(Suspect::file("its program", executable.strip_suffix(" (deleted)").unwrap_or(executable)));
+        found.push(Suspect::file(PROGRAM, executable.strip_suffix(REPLACED).unwrap_or(executable)));
     }
     let words = service.exec().map(|exec| exec.command.as_slice()).unwrap_or_default();
     let line = ended.and_then(|process| process.command_line.as_deref()).unwrap_or_default();
@@ -97,23 +113,46 @@ fn is_folder_name(name: &str) -> bool {
 }
 
 /// The changes before a fault, in words, latest first. It blocks.
-pub fn before(fault: Timestamp, suspects: &[Suspect]) -> Vec<String> {
+pub fn before(fault: Timestamp, suspects: &[Suspect]) -> Vec<Change> {
     let fault = fault.to_wall();
-    let mut changes: Vec<(Duration, String)> = Vec::new();
+    let mut changes: Vec<Change> = Vec::new();
     for Suspect { what, path, may_be_folder } in suspects {
         let Some((path, at)) = latest(path, *may_be_folder, &mut { FILES }) else { continue };
         let Ok(before) = Duration::try_from(fault.duration_since(at)) else { continue };
         let ago = before.as_secs();
         let words = match PACKAGES.iter().any(|(manager, _)| manager == what) {
             true => format!("the host's packages were changed by {what} {ago} s before"),
+            false if *what == PROGRAM && is_new(&path, at) => {
+                format!("{what} {} was replaced {ago} s before", path.display())
+            }
             false => format!("{what} {} was changed {ago} s before", path.display()),
         };
-        if before <= BEFORE && !changes.iter().any(|(_, known)| *known == words) {
-            changes.push((before, words));
+        let at_us = at.as_microsecond();
+        // A program is also a file that its command names.
+        let is_known = |it: &Change| {
+            it.words == words || it.at_us == at_us && it.words.contains(&*path.to_string_lossy())
+        };
+        if before <= BEFORE && !changes.iter().any(is_known) {
+            changes.push(Change { at_us, words });
         }
     }
-    changes.sort();
-    changes.into_iter().take(NAMED).map(|(_, words)| words).collect()
+    changes.sort_by_key(|change| std::cmp::Reverse(change.at_us));
+    changes.truncate(NAMED);
+    changes
+}
+
+/// Whether a file that was changed then is another one than before, as deployments and packages put it in place: it was
+/// made or renamed then, which changes its folder too.
+fn is_new(path: &Path, changed: jiff::Timestamp) -> bool {
+    let is_then = |time: std::io::Result<std::time::SystemTime>| {
+        let time = time.ok().and_then(|time| jiff::Timestamp::try_from(time).ok());
+        time.is_some_and(|time| {
+            Duration::try_from(time.duration_since(changed).abs()).is_ok_and(|apart| apart <= SAME_TIME)
+        })
+    };
+    let folder = path.parent().unwrap_or(path);
+    is_then(fs::metadata(folder).and_then(|meta| meta.modified()))
+        || is_then(fs::metadata(path).and_then(|meta| meta.created()))
 }
 
 /// The file that was changed last: this one, or one in this folder.
@@ -159,14 +198,37 @@ mod tests {
         ];
         let fault = Timestamp::now().plus(Duration::from_secs(40));
         let found = before(fault, &suspects);
-        assert_eq!(found.len(), 1, "{found:?}");
+        let [Change { at_us, words }] = &found[..] else { panic!("{found:?}") };
         assert!(
-            found[0].starts_with("its configuration ") && found[0].contains("b.conf was changed "),
+            words.starts_with("its configuration ") && words.contains("b.conf was changed "),
             "{found:?}"
         );
-        assert!(found[0].ends_with(" s before"), "{found:?}");
-        assert_eq!(before(fault.plus(BEFORE), &suspects), [""; 0], "that is long ago");
+        assert!(words.ends_with(" s before"), "{found:?}");
+        assert_eq!(*at_us, changed(&last).as_microsecond());
+        assert_eq!(before(fault.plus(BEFORE), &suspects), [], "that is long ago");
         let earlier = Timestamp::from_nanos(Timestamp::now().as_nanos() - 60_000_000_000);
-        assert_eq!(before(earlier, &suspects), [""; 0], "that is after the fault");
+        assert_eq!(before(earlier, &suspects), [], "that is after the fault");
+    }
+
+    #[test]
+    fn a_program_that_was_renamed_into_place_was_replaced_and_one_that_was_written_was_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("app");
+        fs::write(&program, "old").unwrap();
+        let words = || {
+            let fault = Timestamp::now().plus(Duration::from_secs(5));
+            let suspects = [Suspect::file(PROGRAM, &program), Suspect::file("its file", &program)];
+            let found = before(fault, &suspects);
+            assert_eq!(found.len(), 1, "one change is named once: {found:?}");
+            found[0].words.clone()
+        };
+        std::thread::sleep(SAME_TIME * 2);
+        fs::write(&program, "written").unwrap();
+        assert!(words().contains(" was changed "), "{}", words());
+        std::thread::sleep(SAME_TIME * 2);
+        let new = folder.path().join("app.new");
+        fs::write(&new, "new").unwrap();
+        fs::rename(&new, &program).unwrap();
+        assert!(words().contains(" was replaced "), "{}", words());
     }
 }

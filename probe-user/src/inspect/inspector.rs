@@ -212,7 +212,9 @@ impl Inspector {
                 tracing::debug!("the last lines of a service cannot be read: {error}");
                 Vec::new()
             });
-            Answer::Context(id, FaultContext { logs, changes })
+            let (changes, changed_at) =
+                changes.into_iter().map(|change| (change.words, change.at_us)).unzip();
+            Answer::Context(id, FaultContext { logs, changes, changed_at })
         });
     }
 

@@ -270,7 +270,9 @@ impl Server {
                     explained => explained,
                 };
                 match explained {
-                    Ok(explanation) => Answer::Explanation(Box::new(explanation)),
+                    Ok(explanation) => {
+                        Answer::Explanation(Box::new(self.shown.past.with_pressure(explanation).await))
+                    }
                     Err(none) => refusal(RefusalKind::NotFound, &none.in_words(&incident)),
                 }
             }

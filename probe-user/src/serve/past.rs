@@ -8,6 +8,7 @@ use crate::{
     bounded_thread,
     store::{
         history::{Explanation, Listed, NotOne},
+        recorded_pressure::add_pressure,
         report::Report,
         state::{Asker, Reader, ReaderError},
     },
@@ -43,6 +44,19 @@ impl Past {
     pub(super) async fn explain(&self, which: String) -> Result<Explanation, NotOne> {
         let found = self.read(move |reader| reader.explain(&which)).await;
         found.inspect_err(|why| note(why)).unwrap_or(Err(NotOne::None))
+    }
+
+    /// It with the pressure on the host then, from the recording. A disk that does not answer costs that alone.
+    pub(super) async fn with_pressure(&self, explanation: Explanation) -> Explanation {
+        let Some(directory) = self.directory.clone() else { return explanation };
+        let Ok(turn) = Arc::clone(&self.turn).try_acquire_owned() else { return explanation };
+        let mut complete = explanation.clone();
+        let read = bounded_thread::answer("recording", PATIENCE, move || {
+            let _turn = turn;
+            add_pressure(&mut complete, &directory);
+            complete
+        });
+        read.await.unwrap_or(explanation)
     }
 
     pub(super) async fn report(&self, within: Duration, service: Option<String>) -> Result<Report, String> {

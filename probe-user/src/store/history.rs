@@ -2,16 +2,21 @@
 //!
 //! It is built from the stream's own events, so a recorded file gives the same answers as a running daemon.
 
+mod entry;
+mod surroundings;
 mod timeline;
 
 use std::collections::VecDeque;
 
-pub use timeline::{Entry, Explanation, Listed, NotOne, Timeline};
-use timeline::{entry, sequence};
+use entry::entry;
+pub use entry::{Entry, Further, What};
+use surroundings::{Lately, Surroundings};
+use timeline::sequence;
+pub use timeline::{Explanation, Listed, NotOne, Timeline};
 
 use crate::{
     emit::{action::Action, wire::Record},
-    fact::is_incident_meant,
+    fact::{FaultContext, is_incident_meant},
 };
 
 /// The incidents that a daemon remembers.
@@ -26,6 +31,9 @@ pub struct History {
     room: usize,
     recent: VecDeque<(u64, Entry)>,
     timelines: VecDeque<Timeline>,
+    /// How many of them are of open incidents.
+    open: usize,
+    lately: Lately,
 }
 
 impl Default for History {
@@ -37,12 +45,18 @@ impl Default for History {
 impl History {
     /// An empty history of at most `room` incidents.
     pub fn new(room: usize) -> Self {
-        Self { room, recent: VecDeque::new(), timelines: VecDeque::new() }
+        let (recent, timelines) = (VecDeque::new(), VecDeque::new());
+        Self { room, recent, timelines, open: 0, lately: Lately::default() }
     }
 
     /// Takes over the open incidents of an earlier run of the daemon.
     pub fn remember_open(&mut self, open: Vec<Timeline>) {
         self.timelines.extend(open);
+        self.count_open();
+    }
+
+    fn count_open(&mut self) {
+        self.open = self.timelines.iter().filter(|timeline| timeline.is_open()).count();
     }
 
     pub fn incident_count(&self) -> usize {
@@ -56,6 +70,9 @@ impl History {
     /// Takes in the next event of the stream. Returns the incident that it belongs to.
     pub fn take(&mut self, record: Record) -> Option<&Timeline> {
         let action = record.event.action;
+        if let Some(entry) = self.lately.take(&record) {
+            self.surround(&entry, record.incident.as_ref().map(|incident| incident.id.as_str()));
+        }
         let is_step = matches!(
             action,
             Action::RestartRequest
@@ -86,6 +103,14 @@ impl History {
             self.remember(record);
         }
         None
+    }
+
+    /// Adds an event to the open incidents that it is not of.
+    fn surround(&mut self, entry: &Entry, of: Option<&str>) {
+        let open = self.timelines.iter_mut().rev().filter(|timeline| timeline.is_open()).take(self.open);
+        for timeline in open.filter(|timeline| Some(timeline.id()) != of) {
+            timeline.surround(entry);
+        }
     }
 
     fn step(&mut self, record: Record) -> Option<&Timeline> {
@@ -119,18 +144,27 @@ impl History {
         let incident = record.incident.clone()?;
         if self.timeline(&incident.id).is_none() {
             self.make_room();
-            self.timelines.push_back(Timeline::new(incident.clone(), &record));
+            let fault = incident.since.as_deref().and_then(surroundings::micros);
+            let before = fault.map(|fault| Surroundings::before(&self.lately, fault)).unwrap_or_default();
+            self.timelines.push_back(Timeline::new(incident.clone(), &record, before));
         }
         let recent = &self.recent;
-        let timeline =
-            self.timelines.iter_mut().rev().find(|timeline| timeline.incident.id == incident.id)?;
+        let at = self.timelines.iter().rposition(|timeline| timeline.incident.id == incident.id)?;
+        let timeline = self.timelines.get_mut(at)?;
         for id in incident.evidence.iter().flatten() {
             let sequence = sequence(id);
             let is_meant = |(at, entry): &&(u64, Entry)| Some(*at) == sequence && entry.id == *id;
             timeline.add_evidence(id, || recent.iter().rev().find(is_meant).map(|(_, entry)| entry));
         }
         timeline.update(incident, record);
-        Some(timeline)
+        self.count_open();
+        self.timelines.get(at)
+    }
+
+    /// Adds what explains the fault of a service's last incident, if that is over and lacks it. Returns the incident then.
+    pub fn explain_last(&mut self, service: &str, context: &FaultContext) -> Option<&Timeline> {
+        let last = self.timelines.iter_mut().rev().find(|timeline| timeline.service == service)?;
+        last.explain(context).then_some(last)
     }
 
     /// Removes the oldest incident that is over, else the oldest.

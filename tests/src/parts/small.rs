@@ -84,6 +84,23 @@ pub fn smtp_server(
     Some(process)
 }
 
+/// A webhook on a loopback port that verifies signatures with this key (`webhook_server.py`). It prints each request as a
+/// line of JSON.
+///
+/// # Panics
+/// If it does not start.
+pub fn webhook_server(port: u16, key: &str) -> Option<Running> {
+    const PROGRAM: &str = "/usr/bin/python3";
+    if !require("python3", PROGRAM) {
+        return None;
+    }
+    let mut command = Command::new(PROGRAM);
+    command.args(["-c", include_str!("webhook_server.py"), &port.to_string(), key]);
+    let process = Running::start(&mut command, Signal::KILL);
+    process.wait_until_it_says("serving", &process.stdout, START);
+    Some(process)
+}
+
 const GRPC_SERVER: &str = include_str!("grpc_server.py");
 const GRPC_LIBRARY: &str = "/usr/lib/python3/dist-packages/grpc/__init__.py";
 

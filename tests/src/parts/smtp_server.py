@@ -3,6 +3,8 @@
 Usage: smtp_server.py PORT starttls|implicit CERTIFICATE KEY USER PASSWORD
 """
 
+import email
+import email.policy
 import json
 import ssl
 import sys
@@ -18,12 +20,15 @@ context.load_cert_chain(certificate, key)
 
 class Printer:
     async def handle_DATA(self, server, session, envelope):
+        read = email.message_from_bytes(envelope.content, policy=email.policy.default)
         mail = {
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
             "tls": server.transport.get_extra_info("cipher") is not None,
             "login": session.authenticated,
             "mail": envelope.content.decode("utf-8", "replace"),
+            "headers": [[name, str(value)] for name, value in read.items()],
+            "parts": {part.get_content_type(): part.get_content() for part in read.walk() if not part.is_multipart()},
         }
         print(json.dumps(mail), flush=True)
         return "250 taken"

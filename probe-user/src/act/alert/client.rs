@@ -29,8 +29,11 @@ pub fn client(url: &Url, timeout: Duration) -> Result<Client, reqwest::Error> {
 pub fn client_with_tls(url: &Url, timeout: Duration, tls: &TlsOptions) -> Result<Client, String> {
     let mut builder = builder(url, timeout);
     if let Some(file) = &tls.ca_file {
-        let trusted = Certificate::from_pem_bundle(&read(file)?);
-        builder = builder.tls_certs_only(trusted.map_err(|error| unusable(file, error))?);
+        let trusted = Certificate::from_pem_bundle(&read(file)?).map_err(|error| unusable(file, error))?;
+        if trusted.is_empty() {
+            return Err(none_in(file));
+        }
+        builder = builder.tls_certs_only(trusted);
     }
     if let Some(TlsIdentity { cert, key }) = &tls.identity {
         let pem = [read(key)?, b"\n".to_vec(), read(cert)?].concat();
@@ -53,6 +56,11 @@ fn builder(url: &Url, timeout: Duration) -> ClientBuilder {
 /// The content of a file of `tls`.
 pub(super) fn read(file: &Path) -> Result<Vec<u8>, String> {
     untrusted_file::read(file, LARGEST).map_err(|error| format!("a file of `tls` cannot be read: {error}"))
+}
+
+/// Why a file of trusted certificates cannot be used.
+pub(super) fn none_in(file: &Path) -> String {
+    format!("{}: holds no certificate in PEM", file.display())
 }
 
 fn unusable(file: &Path, error: reqwest::Error) -> String {

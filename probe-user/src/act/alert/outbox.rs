@@ -52,7 +52,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Outbox {
     route: AlertRoute,
-    /// The receiver shows an acknowledgement where it shows the incident.
+    /// The receiver shows an acknowledgement where it shows the incident, and further services that are held.
     shows_silence: bool,
     /// A reload removed the receiver: it gets nothing about further incidents.
     retired: bool,
@@ -282,7 +282,10 @@ impl Outbox {
             None => self.firing.get(&id).map(|firing| &firing.notification),
         };
         let is_firing = known.is_some_and(|known| !known.alert.resolved);
-        let has_changed = known.is_none_or(|known| differs(&known.alert, &notification.alert));
+        let has_changed = known.is_none_or(|known| {
+            differs(&known.alert, &notification.alert)
+                || self.shows_silence && has_more_held(&known.alert, &notification.alert)
+        });
         let wanted =
             if notification.alert.resolved { is_firing } else { has_changed && (is_firing || is_wanted) };
         if !wanted {
@@ -450,6 +453,11 @@ fn differs(previous: &Alert, now: &Alert) -> bool {
     // An earlier run of the daemon had other numbers for its services.
     let cause = |alert: &Alert| alert.names.service(alert.incident.cause).to_owned();
     key(previous) != key(now) || cause(previous) != cause(now)
+}
+
+/// Whether more services are held than the receiver knows of. That is worth an update, and no message.
+fn has_more_held(previous: &Alert, now: &Alert) -> bool {
+    now.incident.held.len() > previous.incident.held.len()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use reqwest::Url;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{
-    client::{causes, read},
+    client::{causes, none_in, read},
     error::AlertError,
     format::{Mail, Refused, RefusedKind},
     own_thread,
@@ -79,6 +79,10 @@ impl MailServer {
         format!("{scheme}://{host}:{}", self.port)
     }
 
+    pub(super) fn host_and_port(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     /// Brings one mail, in one session.
     pub(super) async fn send(&self, mail: Mail, timeout: Duration) -> Result<(), Refused> {
         let server = self.clone();
@@ -131,7 +135,7 @@ impl MailServer {
     }
 
     /// What TLS is made from. It reads files, and so may block.
-    fn parameters(&self) -> Result<TlsParameters, String> {
+    pub(super) fn parameters(&self) -> Result<TlsParameters, String> {
         let TlsOptions { ca_file, identity, insecure, .. } = &self.tls;
         let mut tls = TlsParameters::builder(self.host.clone()).dangerous_accept_invalid_certs(*insecure);
         if *insecure {
@@ -140,7 +144,11 @@ impl MailServer {
         }
         if let Some(file) = ca_file {
             tls = tls.certificate_store(CertificateStore::None);
-            for certificate in CertificateDer::pem_slice_iter(&read(file)?) {
+            let pem = read(file)?;
+            if CertificateDer::pem_slice_iter(&pem).next().is_none() {
+                return Err(none_in(file));
+            }
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
                 let certificate = certificate
                     .map_err(|error| error.to_string())
                     .and_then(|der| Certificate::from_der(der.to_vec()).map_err(|error| error.to_string()))

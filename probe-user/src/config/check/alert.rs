@@ -31,8 +31,8 @@ use crate::fact::Severity;
 /// A week: who looks later reads the history.
 const AFTER: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 86_400);
 
-/// Reminders that come faster are noise.
-const REMIND: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
+/// Reminders that come faster are noise, and receivers limit their rate.
+const REMIND: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(30 * 86_400);
 
 /// Headers that the requests need to be as they are.
 const OWN_HEADERS: [&str; 8] = [

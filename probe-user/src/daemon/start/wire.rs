@@ -92,6 +92,7 @@ pub(super) async fn wire(
         tokio::spawn(serve::control::serve(socket, shown.clone(), senders.requests.clone()));
     }
     let page = listener.map(|listener| show(listener, shown));
+    let page = config.public_url.clone().or(page);
     let (directory, store, mut remembered, memories) = match state {
         Some(State { directory, store, remembered, memories }) => {
             (Some(directory), store, remembered, memories)

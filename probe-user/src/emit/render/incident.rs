@@ -34,6 +34,7 @@ impl Renderer<'_> {
             snapshot: incident.snapshot.as_ref().map(|file| self.text(file, room::PATH)),
             logs: self.latest_lines(&incident.context.logs),
             changes: self.lines(&incident.context.changes),
+            changed_at: self.times(&incident.context.changed_at),
             drill: incident.drill.as_ref().map(|by| self.foreign_name(by)),
         }
     }
@@ -41,6 +42,16 @@ impl Renderer<'_> {
     /// As many of these lines as fit, from their end.
     fn latest_lines(&self, lines: &[String]) -> Option<Vec<String>> {
         self.lines(&lines[lines.len().saturating_sub(self.fit(room::ITEMS))..])
+    }
+
+    /// As many of these times as lines would fit; None if there are none.
+    fn times(&self, times: &[i64]) -> Option<Vec<String>> {
+        let fitting = times.iter().take(self.fit(room::ITEMS));
+        let in_words = |us: &i64| {
+            let at = jiff::Timestamp::from_microsecond(*us).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+            format!("{at:.6}")
+        };
+        (!times.is_empty()).then(|| fitting.map(in_words).collect())
     }
 
     /// As many of these lines as fit; None if there are none.

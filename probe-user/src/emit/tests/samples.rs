@@ -122,6 +122,7 @@ fn an_incident() -> Incident {
         context: FaultContext {
             logs: vec!["api: out of cheese".to_owned()],
             changes: vec!["its program /opt/api was changed 40 s before".to_owned()],
+            changed_at: vec![1_769_828_360_000_000],
         },
         drill: Some("alice (as root)".to_owned()),
         host: None,

@@ -52,6 +52,9 @@ pub struct Incident {
     /// What was changed of the service or of the host's packages within half an hour before the fault, latest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Vec<String>>,
+    /// When each of `incident.changes` was made, in the same order: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Vec<String>>,
     /// The operator who caused the fault on purpose, by `hostprobe drill`; absent for any other incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<String>,

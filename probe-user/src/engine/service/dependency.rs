@@ -258,6 +258,10 @@ impl Service {
         let Some(open) = &mut self.incident else { return };
         if open.hold(held) {
             ctx.publish(Fact::Incident(Phase::Update, open.published()));
+            if open.alerted() {
+                // A receiver that updates its message names what is held.
+                ctx.request(Effect::Alert { incident: open.published(), resolved: false });
+            }
         }
     }
 

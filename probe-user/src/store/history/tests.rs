@@ -4,7 +4,7 @@ use super::{timeline::EVENTS, *};
 use crate::{
     clock::Timestamp,
     emit::{Emitter, tests::samples},
-    fact::{EventId, Fact, Incident, IncidentId, Phase, ServiceId, ServiceState},
+    fact::{EventId, Fact, FaultContext, Incident, IncidentId, Phase, ServiceId, ServiceState},
 };
 
 struct Stream {
@@ -47,13 +47,13 @@ fn a_timeline_has_the_evidence_from_before_it_opened() {
     let explained = stream.history.explain("3").unwrap();
     assert_eq!(stream.history.explain("c0ffee00-i3").as_ref(), Ok(&explained));
     assert!(!explained.open && explained.missing.is_empty());
-    let actions: Vec<(Action, bool)> =
+    let actions: Vec<(What, bool)> =
         explained.timeline.iter().map(|entry| (entry.action, entry.evidence)).collect();
     let expected = [
-        (Action::ProcessExit, true),
-        (Action::IncidentOpen, false),
-        (Action::ServiceState, false),
-        (Action::IncidentResolve, false),
+        (What::Event(Action::ProcessExit), true),
+        (What::Event(Action::IncidentOpen), false),
+        (What::Event(Action::ServiceState), false),
+        (What::Event(Action::IncidentResolve), false),
     ];
     assert_eq!(actions, expected);
     assert!(explained.timeline[0].message.contains("was killed by SIGKILL"));
@@ -95,8 +95,11 @@ fn memory_is_bounded_and_dropped_entries_are_reported() {
         stream.incident(1, Phase::Update, vec![lost]);
     }
     let explained = stream.history.explain("1").unwrap();
-    assert_eq!((explained.timeline.len(), explained.left_out), (EVENTS, 1));
-    assert_eq!(explained.timeline[0].action, Action::IncidentOpen, "the beginning stays");
+    // Those before it are of one kind.
+    assert_eq!((explained.timeline.len(), explained.left_out), (EVENTS + 6, 1));
+    assert_eq!(explained.left_out_around, surroundings::LATELY as u64 - 6);
+    let open = What::Event(Action::IncidentOpen);
+    assert!(explained.timeline.iter().any(|entry| entry.action == open), "the beginning stays");
     assert_eq!(explained.missing, ["c0ffee00-1"]);
 
     stream.incident(2, Phase::Open, Vec::new());
@@ -104,4 +107,94 @@ fn memory_is_bounded_and_dropped_entries_are_reported() {
     stream.incident(4, Phase::Open, Vec::new());
     let ids: Vec<String> = stream.history.incidents().into_iter().map(|incident| incident.id).collect();
     assert_eq!(ids, ["c0ffee00-i4", "c0ffee00-i1"], "one that is over goes before one that is open");
+}
+
+#[test]
+fn a_timeline_has_what_happened_around_it_in_order_and_a_crowd_leaves_room_for_the_rest() {
+    let mut stream = Stream::new(INCIDENTS);
+    let other = |to| Fact::ServiceState(ServiceId(1), to, ServiceState::Healthy, "so".to_owned());
+    stream.say(&samples::asked());
+    for _ in 0..surroundings::BEFORE * 2 {
+        stream.say(&other(ServiceState::Down));
+    }
+    stream.incident(3, Phase::Open, Vec::new());
+    for _ in 0..surroundings::AFTER * 2 {
+        stream.say(&other(ServiceState::Unhealthy));
+    }
+    stream.say(&samples::killed());
+    stream.incident(3, Phase::Resolve, Vec::new());
+    stream.say(&other(ServiceState::Healthy));
+    let explained = stream.history.explain("3").unwrap();
+    let of_other = |entry: &&Entry| entry.service.as_deref() == Some("web");
+    let alike = explained.timeline.iter().filter(of_other).count();
+    assert_eq!(alike, 12, "some before, and some after its fault: {explained:#?}");
+    let left_out = (surroundings::BEFORE + surroundings::AFTER) * 2 - alike;
+    assert_eq!(explained.left_out_around, left_out as u64);
+    let actions: Vec<What> = explained.timeline.iter().map(|entry| entry.action).collect();
+    let place = |action| actions.iter().position(|it| *it == What::Event(action));
+    let (open, end) = (place(Action::IncidentOpen), place(Action::IncidentResolve));
+    let exit = What::Event(Action::ProcessExit);
+    let (asked, killed) = (place(Action::ProcessExit), actions.iter().rposition(|it| *it == exit));
+    assert!(asked.is_some() && asked < open && open < killed && killed < end, "{actions:?}");
+    assert_eq!(end, Some(actions.len() - 1), "nothing comes after its end");
+
+    // What one run has kept, another one reads.
+    let kept = serde_json::to_string(stream.history.timelines.back().unwrap()).unwrap();
+    let read: Timeline = serde_json::from_str(&kept).unwrap();
+    assert_eq!(read.explained(), explained);
+    // As an earlier version has kept it.
+    let mut earlier: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    earlier.as_object_mut().unwrap().remove("surroundings");
+    assert!(serde_json::from_value::<Timeline>(earlier).unwrap().explained().timeline.len() < actions.len());
+}
+
+#[test]
+fn a_change_and_a_pressure_stand_at_their_time() {
+    let mut stream = Stream::new(INCIDENTS);
+    stream.incident(3, Phase::Open, Vec::new());
+    stream.incident(3, Phase::Resolve, Vec::new());
+    let mut timeline = stream.history.timelines.back().unwrap().clone();
+    let since = surroundings::micros(timeline.incident.since.as_deref().unwrap()).unwrap();
+    let ago = |seconds: i64| {
+        format!("{:.6}", jiff::Timestamp::from_microsecond(since - seconds * 1_000_000).unwrap())
+    };
+    timeline.incident.changes = Some(vec!["a".to_owned(), "b".to_owned()]);
+    timeline.incident.changed_at = Some(vec![ago(40), ago(400)]);
+    let mut explained = timeline.explained();
+    let (from, until) = explained.window().unwrap();
+    assert_eq!(from, since - surroundings::BEFORE_US);
+    explained.add(Further::Pressure, until + 1_000_000, "p".to_owned());
+    let messages: Vec<&str> = explained.timeline.iter().map(|entry| entry.message.as_str()).collect();
+    assert_eq!((messages[0], messages.last()), ("a", Some(&"p")), "b was long before: {messages:?}");
+    assert_eq!(explained.timeline[0].after_ms, -40_000.0);
+    let json = serde_json::to_value(&explained.timeline[0]).unwrap();
+    assert_eq!((&json["action"], json.get("id")), (&"change".into(), None));
+    let read: Entry = serde_json::from_value(json).unwrap();
+    assert_eq!(read, explained.timeline[0]);
+}
+
+#[test]
+fn what_explains_a_fault_is_added_after_its_end_once() {
+    let mut stream = Stream::new(INCIDENTS);
+    let context = FaultContext {
+        logs: vec!["token=abc".to_owned()],
+        changes: vec!["its program was replaced 40 s before".to_owned()],
+        changed_at: vec![1_769_828_360_000_000],
+    };
+    assert!(stream.history.explain_last("api", &context).is_none(), "it has no incident");
+    let bare = |stream: &mut Stream| {
+        let incident = &mut stream.history.timelines.back_mut().unwrap().incident;
+        (incident.logs, incident.changes, incident.changed_at) = (None, None, None);
+    };
+    stream.incident(3, Phase::Open, Vec::new());
+    bare(&mut stream);
+    assert!(stream.history.explain_last("api", &context).is_none(), "an event will have it");
+    stream.incident(3, Phase::Resolve, Vec::new());
+    bare(&mut stream);
+    let added = stream.history.explain_last("api", &context).unwrap().clone();
+    assert_eq!(added.incident.changes.as_deref(), Some(&context.changes[..]));
+    assert_eq!(added.incident.logs.unwrap(), ["token=***"]);
+    assert_eq!(added.incident.changed_at.unwrap(), ["2026-01-31T02:59:20.000000Z"]);
+    assert!(stream.history.explain_last("api", &context).is_none(), "it has it by now");
+    assert!(stream.history.explain_last("web", &context).is_none());
 }

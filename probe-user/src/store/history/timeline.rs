@@ -4,30 +4,22 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::emit::{
-    action::Action,
-    wire::{Incident, Record, Severity, Timing, Verdict},
+use super::{
+    entry::{Entry, Further, MESSAGE, What, entry},
+    surroundings::{self, Surroundings},
+};
+use crate::{
+    emit::{
+        action::Action,
+        clipped,
+        wire::{Incident, Record, Severity, Timing, Verdict},
+    },
+    fact::FaultContext,
+    redact::redact,
 };
 
 /// The most events of an incident that are kept as evidence, and the most others.
 pub(super) const EVENTS: usize = 64;
-
-/// One event of an incident's timeline.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// `event.id`.
-    pub id: String,
-    /// RFC 3339, UTC.
-    pub timestamp: String,
-    /// Milliseconds since the fault; negative before it.
-    pub after_ms: f64,
-    pub action: Action,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<String>,
-    /// Whether the verdict was reached from it.
-    pub evidence: bool,
-    pub message: String,
-}
 
 /// One incident in a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,10 +56,13 @@ pub struct Explanation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     pub incident: Incident,
-    /// What happened, in the order of the stream.
+    /// What happened from a minute before the fault until the end, to it, to other services and to the host, in order.
     pub timeline: Vec<Entry>,
     /// Events in the middle that were not kept.
     pub left_out: u64,
+    /// Events of other services and of the host that were not kept.
+    #[serde(default)]
+    pub left_out_around: u64,
     /// Ids of evidence that the history does not have.
     pub missing: Vec<String>,
 }
@@ -101,11 +96,13 @@ pub struct Timeline {
     evidence: Vec<Entry>,
     steps: VecDeque<Entry>,
     left_out: u64,
+    #[serde(default)]
+    surroundings: Surroundings,
 }
 
 impl Timeline {
-    /// The beginning of an incident, with this event.
-    pub(super) fn new(incident: Incident, record: &Record) -> Self {
+    /// The beginning of an incident, with this event and what happened before.
+    pub(super) fn new(incident: Incident, record: &Record, surroundings: Surroundings) -> Self {
         Self {
             service: record.service.as_ref().map(|service| service.name.clone()).unwrap_or_default(),
             incident,
@@ -115,7 +112,35 @@ impl Timeline {
             evidence: Vec::new(),
             steps: VecDeque::new(),
             left_out: 0,
+            surroundings,
         }
+    }
+
+    /// Takes in what explains its fault, if it is over and no event about it had that. True if it did.
+    pub(super) fn explain(&mut self, context: &FaultContext) -> bool {
+        let Incident { logs, changes, changed_at, .. } = &mut self.incident;
+        if self.until.is_none() || logs.is_some() || changes.is_some() || *context == FaultContext::default()
+        {
+            return false;
+        }
+        let lines = |lines: &[String]| {
+            let lines: Vec<String> = lines.iter().map(|line| clipped(&redact(line), MESSAGE)).collect();
+            (!lines.is_empty()).then_some(lines)
+        };
+        (*logs, *changes) = (lines(&context.logs), lines(&context.changes));
+        let time = |us: &i64| jiff::Timestamp::from_microsecond(*us).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        *changed_at = changes
+            .as_ref()
+            .map(|_| context.changed_at.iter().map(|us| format!("{:.6}", time(us))).collect());
+        true
+    }
+
+    /// Takes in an event that is not of this incident.
+    pub(super) fn surround(&mut self, entry: &Entry) {
+        if entry.service.as_ref() == Some(&self.service) && surroundings::is_step(entry.action) {
+            return;
+        }
+        self.surroundings.add(entry);
     }
 
     pub fn is_open(&self) -> bool {
@@ -208,7 +233,7 @@ impl Timeline {
         let at = |text: &str| text.parse::<jiff::Timestamp>().ok();
         let since = self.incident.since.as_deref().and_then(at);
         let mut timeline: Vec<Entry> = self.evidence.clone();
-        for step in &self.steps {
+        for step in self.steps.iter().chain(self.surroundings.events()) {
             if !timeline.iter().any(|known| known.id == step.id) {
                 timeline.push(step.clone());
             }
@@ -220,23 +245,69 @@ impl Timeline {
         }
         // Events of one moment are stamped a few microseconds apart; their numbers are in the order of what happened. Each
         // run of the daemon counts from 1.
-        let mut runs: Vec<&str> = Vec::new();
-        for entry in &self.steps {
-            if !runs.contains(&run(&entry.id)) {
-                runs.push(run(&entry.id));
+        let mut by_time: Vec<(&str, String)> =
+            timeline.iter().map(|entry| (entry.timestamp.as_str(), run(&entry.id).to_owned())).collect();
+        by_time.sort();
+        let mut runs: Vec<String> = Vec::new();
+        for (_, run) in by_time {
+            if !runs.contains(&run) {
+                runs.push(run);
             }
         }
-        let place = |id: &str| (runs.iter().position(|known| *known == run(id)), sequence(id));
+        let place = |id: &str| (runs.iter().position(|known| known == run(id)), sequence(id));
         timeline.sort_by_key(|entry| place(&entry.id));
         let at_hand = |id: &&String| !self.evidence.iter().any(|entry| entry.id == **id);
-        Explanation {
+        let mut explanation = Explanation {
             service: self.service.clone(),
             open: self.is_open(),
             until: self.until.clone(),
             incident: self.incident.clone(),
             timeline,
             left_out: self.left_out,
+            left_out_around: self.surroundings.left_out,
             missing: self.incident.evidence.iter().flatten().filter(at_hand).cloned().collect(),
+        };
+        explanation.add_changes();
+        explanation
+    }
+}
+
+impl Explanation {
+    /// The first and the last moment that it is about, in microseconds since 1970; None if it has no times.
+    pub fn window(&self) -> Option<(i64, i64)> {
+        let since = surroundings::micros(self.incident.since.as_deref()?)?;
+        let until = self.until.as_deref().and_then(surroundings::micros);
+        let until = until.unwrap_or_else(|| jiff::Timestamp::now().as_microsecond());
+        Some((since - surroundings::BEFORE_US, until))
+    }
+
+    /// Adds something that is no event, at its place.
+    pub fn add(&mut self, what: Further, at_us: i64, message: String) {
+        let Ok(at) = jiff::Timestamp::from_microsecond(at_us) else { return };
+        let since = self.incident.since.as_deref().and_then(surroundings::micros).unwrap_or(at_us);
+        let later = |entry: &Entry| surroundings::micros(&entry.timestamp).is_some_and(|time| time > at_us);
+        let place = self.timeline.iter().position(later).unwrap_or(self.timeline.len());
+        let entry = Entry {
+            id: String::new(),
+            timestamp: format!("{at:.9}"),
+            after_ms: (at_us - since) as f64 / 1000.0,
+            action: What::Further(what),
+            service: None,
+            evidence: false,
+            message,
+        };
+        self.timeline.insert(place, entry);
+    }
+
+    /// Adds the changes within the window.
+    fn add_changes(&mut self) {
+        let Some((from, _)) = self.window() else { return };
+        let words = self.incident.changes.clone().unwrap_or_default();
+        let times = self.incident.changed_at.clone().unwrap_or_default();
+        for (words, time) in words.into_iter().zip(times) {
+            if let Some(at) = surroundings::micros(&time).filter(|at| *at >= from) {
+                self.add(Further::Change, at, words);
+            }
         }
     }
 }
@@ -249,16 +320,4 @@ pub(super) fn sequence(id: &str) -> Option<u64> {
 /// The run of the daemon that an event is of, which its id begins with.
 fn run(id: &str) -> &str {
     id.rsplit_once('-').map_or("", |(run, _)| run)
-}
-
-pub(super) fn entry(record: Record) -> Entry {
-    Entry {
-        id: record.event.id,
-        timestamp: record.timestamp,
-        after_ms: 0.0,
-        action: record.event.action,
-        service: record.service.map(|service| service.name),
-        evidence: false,
-        message: record.message,
-    }
 }

@@ -299,7 +299,7 @@ fn good(report: &ProbeReport, slow: Option<Duration>, limits: &ServerLimits) -> 
     })
 }
 
-fn is_pressed(pressure: &Pressure) -> bool {
+pub(in crate::store) fn is_pressed(pressure: &Pressure) -> bool {
     let shares = [pressure.cpu, pressure.memory, pressure.io];
     pressure.late >= LATE || shares.into_iter().flatten().any(|share| share >= PRESSED)
 }

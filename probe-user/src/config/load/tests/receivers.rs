@@ -66,7 +66,7 @@ fn a_receiver_has_one_address_and_the_options_of_its_kind() {
             "3:15: the environment variable NOWHERE is not set or empty; expected it to be set for the daemon",
         ),
         ("webhook = \"https://h/\"\nafter = \"8d\"", "3:9: `after` is 8d; expected from 0s to 7d"),
-        ("webhook = \"https://h/\"\nremind = \"5s\"", "3:10: `remind` is 5s; expected from 1m to 30d"),
+        ("webhook = \"https://h/\"\nremind = \"5s\"", "3:10: `remind` is 5s; expected from 10s to 30d"),
         (
             "name = \"on call\"\nwebhook = \"https://h/\"",
             "2:8: found \"on call\"; expected a name of 1 to 64 letters (A-Z, a-z), digits, dots, hyphens and underscores",
@@ -85,6 +85,24 @@ fn a_receiver_has_one_address_and_the_options_of_its_kind() {
         "[heartbeat]\nurl = \"https://h/\"\ninterval = \"25h\"",
         &["3:12: `interval` is 25h; expected from 1s to 24h"],
     );
+}
+
+#[test]
+fn the_address_that_alerts_link_to_has_no_user_and_is_that_of_the_listener_if_not_given() {
+    let of = |text: &str| parse(text).unwrap().public_url;
+    assert_eq!(of("[http]\nlisten = \"127.0.0.1:9464\""), None);
+    let given = of("[http]\npublic_url = \"https://db-1.example/hostprobe\"");
+    assert_eq!(given.as_deref(), Some("https://db-1.example/hostprobe"));
+    for wrong in
+        ["db-1.example", "ftp://db-1.example/", "https://u:s3cret@db-1.example/", "https://u@db-1.example/"]
+    {
+        let errors = parse(&format!("[http]\npublic_url = \"{wrong}\"")).unwrap_err().to_string();
+        assert!(
+            errors.contains("2:14: a wrong address; expected an http or https address without a user"),
+            "{errors}"
+        );
+        assert!(!errors.contains("s3cret"), "{errors}");
+    }
 }
 
 #[test]

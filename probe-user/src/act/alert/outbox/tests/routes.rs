@@ -3,7 +3,7 @@
 use tokio::time::{advance, pause};
 
 use super::*;
-use crate::fact::IncidentId;
+use crate::fact::{IncidentId, ServiceId};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -153,4 +153,28 @@ fn a_receiver_that_shows_acknowledgements_gets_an_update() {
     outbox.delivered(update, None);
     outbox.silence(IncidentId::new(2), Some(acknowledged()));
     assert_eq!(deliver(&mut outbox), None, "it does not know that incident");
+}
+
+#[test]
+fn a_further_service_that_is_held_is_an_update_and_no_message() {
+    let more = |held: &[u32]| {
+        let mut alert = critical(1);
+        alert.incident.held = held.iter().copied().map(ServiceId).collect();
+        alert
+    };
+    let mut updating = Outbox::new(AlertRoute::default(), true, 9);
+    updating.put(more(&[1]));
+    deliver(&mut updating);
+    updating.put(more(&[1, 2]));
+    let update = take(&mut updating);
+    assert_eq!(update.notification.alert.incident.held.len(), 2);
+    assert!(!update.asks_for_attention());
+    updating.delivered(update, None);
+    updating.put(more(&[1, 2]));
+    assert_eq!(deliver(&mut updating), None, "nothing is new");
+    let mut other = Outbox::new(AlertRoute::default(), false, 9);
+    other.put(more(&[1]));
+    deliver(&mut other);
+    other.put(more(&[1, 2]));
+    assert_eq!(deliver(&mut other), None, "it would be one more message");
 }

@@ -1,0 +1,57 @@
+//! One entry of an incident's timeline.
+
+use serde::{Deserialize, Serialize};
+
+use crate::emit::{action::Action, clipped, wire::Record};
+
+/// The longest message of an entry, in bytes.
+pub(super) const MESSAGE: usize = 1000;
+
+/// What an entry of a timeline is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum What {
+    /// An event of the stream, by its `event.action`.
+    Event(Action),
+    Further(Further),
+}
+
+/// What is no event of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Further {
+    /// Of `incident.changes`.
+    Change,
+    /// From the recording: tasks waited for a CPU, memory or a disk.
+    Pressure,
+}
+
+/// One entry of an incident's timeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// `event.id`; empty if it is no event.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// RFC 3339, UTC.
+    pub timestamp: String,
+    /// Milliseconds since the fault; negative before it.
+    pub after_ms: f64,
+    pub action: What,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Whether the verdict was reached from it.
+    pub evidence: bool,
+    pub message: String,
+}
+
+pub(super) fn entry(record: Record) -> Entry {
+    Entry {
+        id: record.event.id,
+        timestamp: record.timestamp,
+        after_ms: 0.0,
+        action: What::Event(record.event.action),
+        service: record.service.map(|service| service.name),
+        evidence: false,
+        message: clipped(&record.message, MESSAGE),
+    }
+}
