@@ -347,6 +347,7 @@ impl Daemon {
                 self.executor.resume_probes(service);
                 self.observe(Observation::Snapshot(service, written));
             }
+            Answer::Stacks(service, stacks) => self.observe(Observation::Stacks(service, stacks)),
             Answer::Context(service, context) => self.observe(Observation::Context(service, context)),
             Answer::PortHolder(service, holder) => {
                 let of = |pid| self.enricher.service_of(pid);

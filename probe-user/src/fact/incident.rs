@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventId, HostSubject, ServiceId};
+use super::{EventId, HangStacks, HostSubject, ServiceId};
 use crate::clock::Timestamp;
 
 /// What happened to a service.
@@ -346,11 +346,15 @@ pub struct FaultContext {
     pub logs: Vec<String>,
     /// What was changed of the service or of the host's packages shortly before, in words, latest first.
     pub changes: Vec<String>,
+    /// What the threads waited for, if the service hung.
+    #[serde(default)]
+    pub stacks: Option<HangStacks>,
 }
 
 impl FaultContext {
     pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
-        self.logs.iter_mut().chain(&mut self.changes)
+        let stacks = self.stacks.iter_mut().flat_map(HangStacks::texts);
+        self.logs.iter_mut().chain(&mut self.changes).chain(stacks)
     }
 }
 

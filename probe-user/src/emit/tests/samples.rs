@@ -13,6 +13,7 @@ use crate::{
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
         CommandKind, Container, DatabaseRole, Direction, DrillFault, EventId, ExitStatus, Fact, FaultContext,
+        HangStacks, StackGroup,
         Holder, HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener, Membership, OomKill,
         OomScope, Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind,
         ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges,
@@ -122,10 +123,24 @@ fn an_incident() -> Incident {
         context: FaultContext {
             logs: vec!["api: out of cheese".to_owned()],
             changes: vec!["its program /opt/api was changed 40 s before".to_owned()],
+            stacks: Some(stacks()),
         },
         drill: Some("alice (as root)".to_owned()),
         host: None,
         earlier: Default::default(),
+    }
+}
+
+fn stacks() -> HangStacks {
+    let group = StackGroup {
+        threads: 4,
+        waits: "wait for a lock (futex)".to_owned(),
+        frames: vec!["pthread_mutex_lock() (libc.so.6+0x8b7f1)".to_owned(), "transfer() (api+0x1180)".to_owned()],
+    };
+    HangStacks {
+        summary: "4 of 5 threads wait for a lock (futex) in pthread_mutex_lock, called by transfer()".to_owned(),
+        groups: vec![group],
+        missing: vec!["process 7: thread 9 traces it, so its threads are not stopped".to_owned()],
     }
 }
 

@@ -25,7 +25,7 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let (outcomes, inbox) = Outcomes::channel(8);
         let reader = ProcReader::new("/").unwrap();
-        let options = SnapshotOptions { directory: folder.path().join("snapshots"), keep: 2 };
+        let options = SnapshotOptions { directory: folder.path().join("snapshots"), keep: 2, stacks: false };
         Self { inspector: Inspector::new(reader.clone(), outcomes, options), inbox, reader, folder }
     }
 
