@@ -21,9 +21,9 @@ mod tracer;
 mod unwind;
 mod wait;
 
+#[cfg(fuzzing)]
+pub use self::header::ElfHeader;
 pub use self::{
     collect::{Collected, collect},
     descriptor::ServiceNames,
 };
-#[cfg(fuzzing)]
-pub use self::header::ElfHeader;

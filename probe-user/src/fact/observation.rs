@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptQueue, CoreSignal, EventId, Examination, FaultContext, HangStacks, Holder, HostReading, Listener, Membership,
-    Memory, OomKill, OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey,
+    AcceptQueue, CoreSignal, EventId, Examination, FaultContext, HangStacks, Holder, HostReading, Listener,
+    Membership, Memory, OomKill, OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey,
     ResourceLevel, ResourceUsage, RestartBudget, Retransmits, ServiceId, ServiceSettings, SocketError,
     Successor, Suspension, UnitState, Writes,
 };

@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn mapped_code_is_read_whatever_its_path_is() {
-        let line = "55d0a000-55d0b000 r-xp 00001000 fe:10 4711                       /srv/my app\\012x (deleted)";
+        let line =
+            "55d0a000-55d0b000 r-xp 00001000 fe:10 4711                       /srv/my app\\012x (deleted)";
         let found = CodeMapping::parse(line).unwrap();
         assert_eq!((found.range.clone(), found.offset), (0x55d0_a000..0x55d0_b000, 0x1000));
         assert_eq!((found.device, found.inode), ((0xfe, 0x10), 4711));

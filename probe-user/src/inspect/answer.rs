@@ -2,8 +2,8 @@
 
 use super::queues_elsewhere::QueuesElsewhere;
 use crate::fact::{
-    AcceptQueue, Examination, FaultContext, HangStacks, Holder, HostReading, PortHolder, ProbeReport, ResourceLevel,
-    ResourceUsage, ServiceId, Successor, Writes,
+    AcceptQueue, Examination, FaultContext, HangStacks, Holder, HostReading, PortHolder, ProbeReport,
+    ResourceLevel, ResourceUsage, ServiceId, Successor, Writes,
 };
 use crate::host::{Awaited, ListeningSocket};
 

@@ -68,16 +68,37 @@ const OLDER: &[(i64, &str)] = &[];
 
 /// Waits for work: events, connections, signals.
 const IDLE: [&str; 15] = [
-    "accept", "accept4", "epoll_wait", "epoll_pwait", "epoll_pwait2", "io_getevents", "io_uring_enter", "msgrcv", "pause",
-    "pselect6", "rt_sigsuspend", "rt_sigtimedwait", "select", "restart_syscall", "ppoll",
+    "accept",
+    "accept4",
+    "epoll_wait",
+    "epoll_pwait",
+    "epoll_pwait2",
+    "io_getevents",
+    "io_uring_enter",
+    "msgrcv",
+    "pause",
+    "pselect6",
+    "rt_sigsuspend",
+    "rt_sigtimedwait",
+    "select",
+    "restart_syscall",
+    "ppoll",
 ];
 
 /// Calls that end with `EINTR` when a thread was stopped and goes on, although no signal was handled (`signal(7)`,
 /// "Interruption of system calls and library functions by stop signals"). A socket with a timeout of its own
 /// (`SO_RCVTIMEO`, `SO_SNDTIMEO`) does so as well, which only its process knows.
 const ENDS_IF_STOPPED: [&str; 10] = [
-    "epoll_wait", "epoll_pwait", "epoll_pwait2", "io_getevents", "io_uring_enter", "msgrcv", "msgsnd", "rt_sigtimedwait",
-    "semop", "semtimedop",
+    "epoll_wait",
+    "epoll_pwait",
+    "epoll_pwait2",
+    "io_getevents",
+    "io_uring_enter",
+    "msgrcv",
+    "msgsnd",
+    "rt_sigtimedwait",
+    "semop",
+    "semtimedop",
 ];
 
 pub fn of(number: i64) -> Option<&'static str> {
@@ -95,6 +116,7 @@ pub fn ends_if_stopped(number: i64) -> bool {
 
 /// Whether its first argument is the descriptor of a file that it reads or writes.
 pub fn has_descriptor(name: &str) -> bool {
-    let of_files = ["read", "write", "pread64", "pwrite64", "fsync", "fdatasync", "readv", "writev", "close", "syncfs"];
+    let of_files =
+        ["read", "write", "pread64", "pwrite64", "fsync", "fdatasync", "readv", "writev", "close", "syncfs"];
     of_files.contains(&name)
 }

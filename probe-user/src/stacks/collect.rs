@@ -5,6 +5,7 @@ use std::{
     io,
     path::Path,
     rc::Rc,
+    sync::mpsc::sync_channel,
     time::{Duration, Instant},
 };
 
@@ -137,18 +138,20 @@ fn trace_the_rest(
     let mut tids: Vec<i32> = pids.keys().copied().collect();
     tids.sort_unstable();
     let end = until.min(Instant::now() + TRACE);
-    // The thread ends with the work, which releases what it has seized.
-    let traced = bounded_thread::blocking_answer("stack-tracer", 2 * TRACE, move || {
+    let (sender, outcome) = sync_channel(1);
+    // The thread ends with the work, which releases what it has seized. There is no limit to the wait for it: one that the
+    // kernel holds must not be followed by another one.
+    let started = bounded_thread::start("stack-tracer", move || {
         let mut stopped: Vec<(i32, Registers, StackMemory)> = Vec::new();
         let refused = tracer::trace(&tids, end, |tid, registers| {
             let mut memory = StackMemory::new(pids.get(&tid).copied().unwrap_or(tid));
             memory.copy_above(registers.stack_pointer, COPIED);
             stopped.push((tid, registers, memory));
         });
-        (stopped, refused)
+        let _ = sender.send((stopped, refused));
     });
-    match traced {
-        Ok((stopped, refused)) => {
+    match started.map(|()| outcome.recv()) {
+        Ok(Ok((stopped, refused))) => {
             missing.extend(refusals(reader, &refused));
             for (tid, registers, mut memory) in stopped {
                 let found = threads.iter_mut().find(|it| i32::try_from(it.thread.tid) == Ok(tid));
@@ -160,6 +163,7 @@ fn trace_the_rest(
                 }
             }
         }
+        Ok(Err(_)) => missing.push("threads could not be stopped: the tracing thread ended early".to_owned()),
         Err(error) => missing.push(format!("threads could not be stopped: {error}")),
     }
 }

@@ -1,12 +1,6 @@
 //! What a descriptor of a process leads to.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    fs,
-    net::SocketAddr,
-    path::PathBuf,
-};
+use std::{cell::RefCell, collections::HashMap, fs, net::SocketAddr, path::PathBuf};
 
 use super::reason::RemoteEnd;
 use crate::{
@@ -70,7 +64,8 @@ impl<'r> OpenFiles<'r> {
         });
         let found = sockets.get(&inode)?;
         let is_listener = found.state == TcpState::Listen;
-        let peer = || RemoteEnd { address: found.remote, service: self.services.of(found.local, found.remote) };
+        let peer =
+            || RemoteEnd { address: found.remote, service: self.services.of(found.local, found.remote) };
         Some(Descriptor::Tcp {
             remote: (!is_listener).then(peer),
             connects: found.state == TcpState::SynSent,

@@ -2,7 +2,7 @@
 
 use super::{
     memory::read_exactly,
-    reason::{WaitingThread, Reason},
+    reason::{Reason, WaitingThread},
 };
 
 /// The value that glibc, musl and Rust give to a lock with waiting threads.

@@ -29,6 +29,8 @@ const DEBUG_MAX: u64 = 24 << 20;
 /// Tables of names: functions that the file has, and those that it exports.
 const NAMES: [&str; 4] = [".symtab", ".strtab", ".dynsym", ".dynstr"];
 const DEBUG: &str = ".debug_";
+/// It names a further file, which may be any path.
+const SUPPLEMENT: &str = ".debug_sup";
 const BUILD_ID: &str = ".note.gnu.build-id";
 
 /// Where Debian and Fedora install separate debug information.
@@ -86,11 +88,10 @@ impl Image {
 
     /// A private copy with the tables of names, and whether it has the debug information as well.
     pub fn names_copy(&self) -> io::Result<(OwnedFd, bool)> {
-        let debug: Vec<&ElfSection> =
-            self.header.sections.iter().filter(|section| section.name.starts_with(DEBUG)).collect();
+        let is_debug = |it: &&ElfSection| it.name.starts_with(DEBUG) && it.name != SUPPLEMENT;
+        let debug: Vec<&ElfSection> = self.header.sections.iter().filter(is_debug).collect();
         let bytes = debug.iter().fold(0_u64, |sum, it| sum.saturating_add(it.file.end - it.file.start));
-        let has_debug =
-            bytes > 0 && bytes <= DEBUG_MAX && !debug.iter().any(|section| section.is_compressed);
+        let has_debug = bytes > 0 && bytes <= DEBUG_MAX && !debug.iter().any(|section| section.is_compressed);
         let names = NAMES.iter().filter_map(|name| self.header.section(name));
         let names = names.filter(|section| section.file.end - section.file.start <= TABLE_MAX);
         let parts = names.chain(debug.into_iter().filter(|_| has_debug)).map(|section| section.file.clone());

@@ -47,14 +47,19 @@ impl<'h> Namer<'h> {
     pub fn function(&mut self, image: &Rc<Image>, address: u64) -> Option<Function> {
         let copy = self.copies.entry(Rc::as_ptr(image)).or_insert_with(|| copy(image, self.host));
         let (file, has_debug) = copy.as_ref()?;
-        let mut source = Elf::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        source.debug_syms = *has_debug;
-        let source = Source::Elf(source);
-        // The tables of a file may be anything, also what the library was not made for.
-        let found = catch_unwind(AssertUnwindSafe(|| {
-            self.symbolizer.symbolize_single(&source, Input::VirtOffset(address)).ok().and_then(function)
-        }));
-        found.ok().flatten()
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let find = |debug_syms| {
+            let mut source = Elf::new(&path);
+            source.debug_syms = debug_syms;
+            let source = Source::Elf(source);
+            // The tables of a file may be anything, also what the library was not made for.
+            let found = catch_unwind(AssertUnwindSafe(|| {
+                self.symbolizer.symbolize_single(&source, Input::VirtOffset(address)).ok().and_then(function)
+            }));
+            found.ok().flatten()
+        };
+        // Where the debug information has no name, or is damaged, the symbols may have one.
+        has_debug.then(|| find(true)).flatten().or_else(|| find(false))
     }
 }
 

@@ -12,7 +12,9 @@ pub enum Reason {
     /// A signal or a tracer has stopped it.
     Stopped(&'static str),
     /// A lock, and the thread that has it.
-    Lock { owner: Option<u32> },
+    Lock {
+        owner: Option<u32>,
+    },
     /// Another thread is to wake it: a condition variable, a channel, a queue of work.
     Wakeup,
     /// The end of another thread.

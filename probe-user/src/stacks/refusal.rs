@@ -25,7 +25,7 @@ pub fn sentence(reader: &ProcReader, threads: usize, error: &io::Error) -> Strin
         format!("{begin}: kernel.yama.ptrace_scope is 3")
     } else {
         format!(
-            "{begin}: a filter of system calls forbids it, such as a SystemCallFilter= without ptrace, or a security module"
+            "{begin}: a filter of system calls or a security module forbids it; under systemd, install stacks.conf"
         )
     }
 }

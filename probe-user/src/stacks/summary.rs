@@ -151,11 +151,16 @@ fn called(frames: &[StackFrame]) -> String {
     let own = frames.iter().position(|frame| !frame.is_of_runtime());
     let runtime = &frames[..own.unwrap_or(frames.len())];
     let waits = runtime.iter().rev().find_map(|frame| frame.function.as_ref());
-    let waits = waits.map(|function| format!(" in {}", function.name)).unwrap_or_default();
+    let waits = waits.map(|function| format!(" in {}", public_name(&function.name))).unwrap_or_default();
     let caller = own.and_then(|own| frames.get(own));
     let caller = caller.map(|frame| frame.call().unwrap_or_else(|| frame.place()));
     let caller = caller.map(|caller| format!(", called by {caller}")).unwrap_or_default();
     format!("{waits}{caller}")
+}
+
+/// The C library has several names for one function, of which symbols for debugging show internal ones.
+fn public_name(name: &str) -> &str {
+    name.trim_start_matches("__GI_").trim_start_matches('_')
 }
 
 #[cfg(test)]

@@ -55,11 +55,28 @@ impl StackFrame {
     /// Whether it belongs to the C library, or to the library of a language, which all programs call to wait.
     pub fn is_of_runtime(&self) -> bool {
         const FILES: [&str; 9] = [
-            "libc.so", "libc-", "ld-linux", "ld-musl", "libpthread", "libstdc++", "libgcc_s", "libm.so", "[vdso]",
+            "libc.so",
+            "libc-",
+            "ld-linux",
+            "ld-musl",
+            "libpthread",
+            "libstdc++",
+            "libgcc_s",
+            "libm.so",
+            "[vdso]",
         ];
         const NAMES: [&str; 11] = [
-            "std::", "core::", "alloc::", "<std::", "<core::", "<alloc::", "parking_lot", "<parking_lot", "runtime.",
-            "syscall", "__rust",
+            "std::",
+            "core::",
+            "alloc::",
+            "<std::",
+            "<core::",
+            "<alloc::",
+            "parking_lot",
+            "<parking_lot",
+            "runtime.",
+            "syscall",
+            "__rust",
         ];
         let name = self.function.as_ref().map_or("", |function| function.name.as_str());
         FILES.iter().any(|file| self.file.starts_with(file)) || NAMES.iter().any(|it| name.starts_with(it))

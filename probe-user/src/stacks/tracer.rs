@@ -39,11 +39,7 @@ pub struct Registers {
 /// Stops each thread, calls `on_stop` with its registers, and lets it go on. Returns why threads were refused.
 ///
 /// It ends at `until`. The calling thread must end then: that releases the threads that have not stopped.
-pub fn trace(
-    tids: &[i32],
-    until: Instant,
-    mut on_stop: impl FnMut(i32, Registers),
-) -> Vec<(i32, io::Error)> {
+pub fn trace(tids: &[i32], until: Instant, mut on_stop: impl FnMut(i32, Registers)) -> Vec<(i32, io::Error)> {
     let mut refused = Vec::new();
     let mut seized: Vec<i32> = Vec::new();
     for &tid in tids {
@@ -77,7 +73,8 @@ fn release_stopped(seized: &mut Vec<i32>, on_stop: &mut impl FnMut(i32, Register
             if let Some(registers) = registers(tid) {
                 on_stop(tid, registers);
             }
-            request(libc::PTRACE_DETACH, tid, std::ptr::null_mut(), data_of(signal)).is_err_and(|error| !is_gone(&error))
+            request(libc::PTRACE_DETACH, tid, std::ptr::null_mut(), data_of(signal))
+                .is_err_and(|error| !is_gone(&error))
         }
     });
     seized.is_empty()

@@ -9,7 +9,8 @@ use std::{
 };
 
 use framehop::{
-    CacheNative, FrameAddress, MayAllocateDuringUnwind, Module, UnwindRegsNative, Unwinder as _, UnwinderNative,
+    CacheNative, FrameAddress, MayAllocateDuringUnwind, Module, UnwindRegsNative, Unwinder as _,
+    UnwinderNative,
 };
 
 use super::{image::Image, memory::StackMemory, tracer::Registers};
@@ -64,10 +65,45 @@ impl Unwinder {
     /// The calls of a thread whose registers are known.
     pub fn calls(&mut self, registers: &Registers, memory: &mut StackMemory, until: Instant) -> CallStack {
         let found = catch_unwind(AssertUnwindSafe(|| {
-            self.walk(registers.program_counter, native(registers), memory, until)
+            let found = self.walk(registers, memory, until);
+            // Without a table for the innermost function, the unwinder takes its return address for the last word on the
+            // stack. In code with frame pointers that is any value.
+            let is_lost = found.places.get(1).is_none_or(|caller| caller.mapping.is_none());
+            let by_frame = if is_lost { self.walk_by_frame(registers, memory, until) } else { None };
+            by_frame.filter(|other| other.places.len() > 1).unwrap_or(found)
         }));
         // The tables of a file may be anything, also what the unwinder was not made for.
         found.unwrap_or_default()
+    }
+
+    /// The calls, if the innermost function keeps its frame by the frame pointer.
+    fn walk_by_frame(
+        &mut self,
+        registers: &Registers,
+        memory: &mut StackMemory,
+        until: Instant,
+    ) -> Option<CallStack> {
+        let frame = registers.frame_pointer;
+        if frame < registers.stack_pointer {
+            return None;
+        }
+        let return_address = memory.word(frame.checked_add(8)?).ok()?;
+        let caller = Registers {
+            program_counter: return_address.checked_sub(1)?,
+            stack_pointer: frame.checked_add(16)?,
+            frame_pointer: memory.word(frame).ok()?,
+            link: 0,
+        };
+        self.mapping_of(caller.program_counter)?;
+        let address = registers.program_counter;
+        let innermost = CodeAddress { address, mapping: self.mapping_of(address) };
+        if let Some(mapping) = innermost.mapping {
+            self.load(mapping);
+        }
+        let from = FrameAddress::from_return_address(return_address)?;
+        let mut found = self.walk_from(from, native(&caller), memory, until);
+        found.places.insert(0, innermost);
+        Some(found)
     }
 
     /// The calls of a thread that waits in the kernel, from the two registers that `/proc` shows. They suffice where no
@@ -75,7 +111,8 @@ impl Unwinder {
     #[cfg(target_arch = "x86_64")]
     pub fn calls_at(&mut self, at: Position, memory: &mut StackMemory, until: Instant) -> CallStack {
         let Position { program_counter, stack_pointer } = at;
-        let registers = Registers { program_counter, stack_pointer, frame_pointer: NO_FRAME_POINTER, link: 0 };
+        let registers =
+            Registers { program_counter, stack_pointer, frame_pointer: NO_FRAME_POINTER, link: 0 };
         self.calls(&registers, memory, until)
     }
 
@@ -83,18 +120,26 @@ impl Unwinder {
     #[cfg(not(target_arch = "x86_64"))]
     pub fn calls_at(&mut self, at: Position, _: &mut StackMemory, _: Instant) -> CallStack {
         let address = at.program_counter;
-        CallStack { places: vec![CodeAddress { address, mapping: self.mapping_of(address) }], is_complete: false }
+        CallStack {
+            places: vec![CodeAddress { address, mapping: self.mapping_of(address) }],
+            is_complete: false,
+        }
     }
 
-    fn walk(
+    fn walk(&mut self, registers: &Registers, memory: &mut StackMemory, until: Instant) -> CallStack {
+        let from = FrameAddress::from_instruction_pointer(registers.program_counter);
+        self.walk_from(from, native(registers), memory, until)
+    }
+
+    fn walk_from(
         &mut self,
-        program_counter: u64,
+        from: FrameAddress,
         mut registers: UnwindRegsNative,
         memory: &mut StackMemory,
         until: Instant,
     ) -> CallStack {
         let mut found = CallStack::default();
-        let mut at = FrameAddress::from_instruction_pointer(program_counter);
+        let mut at = from;
         while found.places.len() < FRAMES_MAX && Instant::now() < until {
             let address = at.address_for_lookup();
             let mapping = self.mapping_of(address);
@@ -143,7 +188,12 @@ impl Unwinder {
             let base = mapping.range.start.wrapping_sub(address).wrapping_add(image.header.base());
             let name = mapping.file_name().to_owned();
             if base <= mapping.range.start {
-                self.unwinder.add_module(Module::new(name, mapping.range.clone(), base, image.unwind_tables()));
+                self.unwinder.add_module(Module::new(
+                    name,
+                    mapping.range.clone(),
+                    base,
+                    image.unwind_tables(),
+                ));
             }
         }
         self.images.insert(index, image);
@@ -178,3 +228,6 @@ fn native(registers: &Registers) -> UnwindRegsNative {
 fn native(registers: &Registers) -> UnwindRegsNative {
     UnwindRegsNative::new(registers.link, registers.stack_pointer, registers.frame_pointer)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,28 @@ use crate::host::call::{Call, SystemCall};
 
 /// Functions of the kernel that wait for a disk or a file system, by the parts of their names.
 const DISK: [&str; 22] = [
-    "io_schedule", "folio_wait", "wait_on_page", "wait_on_buffer", "blk_", "bio_", "jbd2", "ext4", "xfs_", "btrfs", "nfs",
-    "rpc_", "fuse", "request_wait_answer", "cifs", "ceph", "dm_", "md_", "writeback", "balance_dirty", "sb_start", "wb_wait",
+    "io_schedule",
+    "folio_wait",
+    "wait_on_page",
+    "wait_on_buffer",
+    "blk_",
+    "bio_",
+    "jbd2",
+    "ext4",
+    "xfs_",
+    "btrfs",
+    "nfs",
+    "rpc_",
+    "fuse",
+    "request_wait_answer",
+    "cifs",
+    "ceph",
+    "dm_",
+    "md_",
+    "writeback",
+    "balance_dirty",
+    "sb_start",
+    "wb_wait",
 ];
 
 /// What a thread waits for.

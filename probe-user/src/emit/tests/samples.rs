@@ -13,13 +13,12 @@ use crate::{
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
         CommandKind, Container, DatabaseRole, Direction, DrillFault, EventId, ExitStatus, Fact, FaultContext,
-        HangStacks, StackGroup,
-        Holder, HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener, Membership, OomKill,
-        OomScope, Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind,
-        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges,
-        Resource, Restart, RestartMethod, Retransmits, Sender, ServerReport, ServerUsage, ServiceGrowth,
-        ServiceId, ServiceState, Severity, Share, SocketError, Source, SuppressedAlert, Suspension, TcpState,
-        Timing, UnitJob, UnitState, User, Verdict,
+        HangStacks, Holder, HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener, Membership,
+        OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure,
+        ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload,
+        ReloadChanges, Resource, Restart, RestartMethod, Retransmits, Sender, ServerReport, ServerUsage,
+        ServiceGrowth, ServiceId, ServiceState, Severity, Share, SocketError, Source, StackGroup,
+        SuppressedAlert, Suspension, TcpState, Timing, UnitJob, UnitState, User, Verdict,
     },
     growth::Forecast,
 };
@@ -135,10 +134,14 @@ fn stacks() -> HangStacks {
     let group = StackGroup {
         threads: 4,
         waits: "wait for a lock (futex)".to_owned(),
-        frames: vec!["pthread_mutex_lock() (libc.so.6+0x8b7f1)".to_owned(), "transfer() (api+0x1180)".to_owned()],
+        frames: vec![
+            "pthread_mutex_lock() (libc.so.6+0x8b7f1)".to_owned(),
+            "transfer() (api+0x1180)".to_owned(),
+        ],
     };
     HangStacks {
-        summary: "4 of 5 threads wait for a lock (futex) in pthread_mutex_lock, called by transfer()".to_owned(),
+        summary: "4 of 5 threads wait for a lock (futex) in pthread_mutex_lock, called by transfer()"
+            .to_owned(),
         groups: vec![group],
         missing: vec!["process 7: thread 9 traces it, so its threads are not stopped".to_owned()],
     }

@@ -36,7 +36,8 @@ fn threads_are_counted_by_what_they_wait_for_and_where() {
     let mut threads: Vec<ThreadStack> = (1..5).map(|tid| locked(tid, Some(9))).collect();
     threads.push(thread(9, Reason::Sleep("nanosleep"), &[]));
     let found = summarize(&threads, 5, Vec::new());
-    let expected = "4 of 5 threads wait for a lock (futex) of thread 9 in pthread_mutex_lock, called by transfer()";
+    let expected =
+        "4 of 5 threads wait for a lock (futex) of thread 9 in pthread_mutex_lock, called by transfer()";
     assert_eq!(found.summary, expected);
     assert_eq!(found.groups.iter().map(|group| group.threads).collect::<Vec<_>>(), [4, 1]);
     assert_eq!(found.groups[0].frames[2], "transfer() (app+0x1180)");

@@ -14,8 +14,7 @@ struct Running(Child);
 impl Running {
     /// A shell that has said that it runs.
     fn shell(script: &str) -> Self {
-        let mut child =
-            Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
         Self(child)
     }

@@ -10,8 +10,8 @@ use crate::{
         verdict::Finding,
     },
     fact::{
-        EventId, FaultContext, HangStacks, Incident, IncidentId, Order, RememberedIncident, ServiceId, Severity, Summary,
-        Timing, Verdict,
+        EventId, FaultContext, HangStacks, Incident, IncidentId, Order, RememberedIncident, ServiceId,
+        Severity, Summary, Timing, Verdict,
     },
 };
 
