@@ -4,8 +4,9 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,9 @@ use serde_json::Value;
 
 /// Far more than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(60);
+
+/// Far more than the daemon takes to notice a hang.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const TIMES: &str =
     "interval = \"200ms\"\ntimeout = \"500ms\"\nfailures = 3\n[service.restart]\ngrace = \"1s\"\n";
@@ -286,9 +290,10 @@ fn a_file_system_that_does_not_answer_is_named() {
     let Some(mount) = HangingMount::new() else { return };
     let path = mount.path("file").display().to_string();
     let Some(hang) = Hang::new(Form::Plain, "disk", 2, &[&path], "") else { return };
+    // It goes first, also if the test fails: nothing ends the program before.
+    let _mount = mount;
     hang.says("2 of 3 threads wait for the disk (fuse_get_req, newfstatat())");
     assert_eq!(traced(hang.pid), Vec::<u32>::new());
-    drop(mount);
 }
 
 #[test]
@@ -325,29 +330,43 @@ fn the_configuration_turns_stacks_off() {
 
 #[test]
 fn threads_go_on_if_the_daemon_dies_while_it_traces_them() {
-    let Some(program) = require_root().then(|| HangingProgram::new(Form::FramePointers)).flatten() else {
+    const THREADS: u32 = 60;
+    if !require_root() || !require("util-linux", "/usr/bin/chrt") {
         return;
-    };
+    }
+    let Some(program) = HangingProgram::new(Form::FramePointers) else { return };
+    let database = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = database.local_addr().expect("an address").port().to_string();
     let service = Supervised::new();
-    // Busy threads stop only when they get a CPU, so the daemon has many of them seized for a while.
-    let command = program.command(service.port, "busy", 60, &[]);
+    // Its threads get a CPU last. One that is to stop takes long for it then, and the daemon has it seized meanwhile.
+    let mut command: Vec<String> = ["/usr/bin/chrt", "--idle", "0"].map(str::to_owned).to_vec();
+    command.extend(program.command(service.port, "recv", THREADS, &["127.0.0.1", &port]));
     let mut daemon = start(&service, &config(&service, &command, "", false));
     service.until_healthy(&daemon);
     let pid = service.pid(&daemon);
     program.hang();
-    let began = Instant::now();
-    while traced(pid).is_empty() {
-        assert!(began.elapsed() < LONG, "no thread was seized");
-    }
-    daemon.signal(Signal::KILL);
-    daemon.wait(LONG);
+    let waiting: Vec<TcpStream> = (0..THREADS).map(|_| database.accept().expect("a thread asks").0).collect();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| while !done.load(Ordering::Relaxed) {});
+        }
+        let began = Instant::now();
+        while traced(pid).is_empty() && began.elapsed() < PATIENCE {}
+        daemon.signal(Signal::KILL);
+        daemon.wait(LONG);
+        done.store(true, Ordering::Relaxed);
+        let incidents = || daemon.events().into_iter().filter(|event| field(event, "incident").is_some());
+        assert!(began.elapsed() < PATIENCE, "no thread was seized: {:#?}", incidents().collect::<Vec<_>>());
+    });
     until("all are released", LONG, || traced(pid).is_empty().then_some(()));
-    let stopped = |status: &str| status.lines().any(|line| line.starts_with("State:\tt"));
-    for task in fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten() {
-        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-        assert!(!stopped(&status), "{status}");
-    }
-    program.go_on();
+    let is_stopped = |tid: &fs::DirEntry| {
+        let status = fs::read_to_string(tid.path().join("status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("State:\tt"))
+    };
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten();
+    assert_eq!(tasks.filter(is_stopped).count(), 0);
+    drop(waiting);
     let answers = || http::get(service.port, "/").is_ok_and(|(status, _)| status == 200);
     until("it serves again", LONG, || answers().then_some(()));
     kill(pid);

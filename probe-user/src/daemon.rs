@@ -325,11 +325,7 @@ impl Daemon {
 
     pub fn on_answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Host(readings) => {
-                for reading in readings {
-                    self.observe(Observation::Host(reading));
-                }
-            }
+            Answer::Host(readings) => readings.into_iter().for_each(|it| self.observe(Observation::Host(it))),
             Answer::WritesTo(service, writes) => self.observe(Observation::WritesTo(service, writes)),
             Answer::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
             Answer::Levels(service, levels) => self.observe(Observation::Levels(service, levels)),

@@ -133,3 +133,102 @@ fn of_descriptor(name: &'static str, found: Option<Descriptor>) -> Reason {
         None => Reason::Call(format!("{name}()")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        host::{call::Position, fake::FakeHost},
+        stacks::descriptor::ServiceNames,
+    };
+
+    const POSITION: Position = Position { stack_pointer: 0, program_counter: 0 };
+
+    fn call(number: i64, arguments: [u64; 6]) -> Option<Call> {
+        Some(Call::In(SystemCall { number, arguments, position: POSITION }))
+    }
+
+    /// What a thread of the fake host does, for one and for several.
+    fn words(state: char, channel: Option<&str>, call: Option<Call>) -> String {
+        let host = FakeHost::v2();
+        host.process(10, 1, "app", "/app");
+        host.fd(10, 3, "pipe:[5]");
+        host.fd(10, 4, "/data/x");
+        host.fd(10, 5, "socket:[77]");
+        host.fd(10, 6, "socket:[78]");
+        let row = |remote: &str, state: &str, inode: u32| {
+            format!(
+                "   0: 0100007F:C351 {remote} {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1\n"
+            )
+        };
+        let table = row("0100007F:1538", "01", 77) + &row("090200C0:1538", "02", 78);
+        host.write("proc/10/net/tcp", format!("head\n{table}").as_bytes());
+        let reader = host.reader();
+        let names = ServiceNames {
+            here: [(5432, "cache".to_owned())].into(),
+            elsewhere: [("192.0.2.9:5432".parse().unwrap(), "orders-db".to_owned())].into(),
+        };
+        let files = OpenFiles::new(&reader, &names);
+        let thread = WaitingThread { pid: 10, tid: 10, state, channel, call, tids: &[10, 11] };
+        of(&thread, &files).words(false)
+    }
+
+    #[test]
+    fn each_wait_has_its_words() {
+        let read = |number| call(libc::SYS_read, [number, 0, 0, 0, 0, 0]);
+        let cases = [
+            ('R', None, Some(Call::Running), "runs"),
+            ('S', None, read(3), "waits in read() for a pipe"),
+            ('S', None, read(4), "waits in read() for /data/x"),
+            ('S', None, read(5), "waits in read() for data from 127.0.0.1:5432 (cache)"),
+            ('S', None, read(99), "waits in read()"),
+            (
+                'S',
+                None,
+                call(libc::SYS_connect, [6, 0, 0, 0, 0, 0]),
+                "waits in connect() to 192.0.2.9:5432 (orders-db)",
+            ),
+            (
+                'S',
+                None,
+                call(libc::SYS_sendto, [5, 0, 0, 0, 0, 0]),
+                "waits in sendto() for 127.0.0.1:5432 (cache) to read",
+            ),
+            ('S', None, call(libc::SYS_write, [3, 0, 0, 0, 0, 0]), "waits in write() for a pipe to be read"),
+            ('S', None, call(libc::SYS_wait4, [0; 6]), "waits for a child process in wait4()"),
+            ('S', None, call(libc::SYS_accept4, [0; 6]), "waits for work in accept4()"),
+            (
+                'S',
+                None,
+                call(libc::SYS_flock, [4, 2, 0, 0, 0, 0]),
+                "waits for a file lock of /data/x in flock()",
+            ),
+            ('S', None, call(libc::SYS_futex, [0, 128, 9, 0, 0, 0]), "waits to be woken (futex)"),
+            ('S', None, call(libc::SYS_futex, [0, 128, 2, 0, 0, 0]), "waits for a lock (futex)"),
+            ('S', None, call(libc::SYS_futex, [0, 0, 11, 0, 0, 0]), "waits for the end of thread 11"),
+            ('S', None, call(9999, [0; 6]), "waits in the system call 9999"),
+            ('D', Some("folio_wait_bit"), read(4), "waits for the disk (folio_wait_bit, read() of /data/x)"),
+            ('D', Some("msleep"), Some(Call::Outside(POSITION)), "waits in the kernel (msleep)"),
+            (
+                'D',
+                Some("kernel_clone"),
+                call(libc::SYS_clone3, [0; 6]),
+                "waits for a child process in vfork()",
+            ),
+            ('S', None, None, "waits for something unknown"),
+            ('T', None, None, "is stopped by a signal"),
+        ];
+        for (state, channel, call, expected) in cases {
+            assert_eq!(words(state, channel, call), expected);
+        }
+    }
+
+    #[test]
+    fn a_thread_whose_wait_would_end_is_not_stopped() {
+        assert!(ends_if_stopped(call(libc::SYS_epoll_pwait, [0; 6]), None));
+        assert!(ends_if_stopped(call(libc::SYS_semtimedop, [0; 6]), None));
+        assert!(ends_if_stopped(call(libc::SYS_read, [0; 6]), Some("fuse_get_req")));
+        assert!(!ends_if_stopped(call(libc::SYS_futex, [0; 6]), Some("futex_do_wait")));
+        assert!(!ends_if_stopped(Some(Call::Running), None));
+    }
+}
