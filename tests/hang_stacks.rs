@@ -340,7 +340,7 @@ fn threads_go_on_if_the_daemon_dies_while_it_traces_them() {
     let service = Supervised::new();
     // Its threads get a CPU last. One that is to stop takes long for it then, and the daemon has it seized meanwhile.
     let mut command: Vec<String> = ["/usr/bin/chrt", "--idle", "0"].map(str::to_owned).to_vec();
-    command.extend(program.command(service.port, "recv", THREADS, &["127.0.0.1", &port]));
+    command.extend(program.command(service.port, "call", THREADS, &["127.0.0.1", &port]));
     let mut daemon = start(&service, &config(&service, &command, "", false));
     service.until_healthy(&daemon);
     let pid = service.pid(&daemon);
