@@ -9,6 +9,7 @@ use hostprobe::{
     emit::Origin,
     host::{Cgroups, ProcReader, Survey, cgroup, mount, pidfile, place},
     sensor::ebpf::stack::Symbols,
+    stacks::ElfHeader,
 };
 use hostprobe_fuzz::host::Host;
 
@@ -29,6 +30,11 @@ fn read_host(root: &Path) {
     let _ = place::find(root, 10);
     let _ = pidfile::read(&root.join("run/pid"));
     let _ = Symbols::read(&proc.join("kallsyms")).oom_scope(&[0, 0xffff_ffff_8100_0000, u64::MAX]);
+    if let Ok(file) = std::fs::File::open(root.join("program"))
+        && let Some(header) = ElfHeader::read(&file)
+    {
+        let _ = (header.base(), header.address_of(0), header.address_of(u64::MAX), header.section(".symtab"));
+    }
     let Ok(reader) = ProcReader::new(root) else { return };
     read_processes(&reader);
     read_sockets(&reader);
@@ -54,6 +60,11 @@ fn read_processes(reader: &ProcReader) {
         );
         let _ = (reader.threads(pid, 16), reader.wait(pid, pid), reader.wait_channel(pid, pid));
         let _ = (reader.cgroups().frozen(pid), reader.cgroups().memory_limit_of(pid));
+        let call = reader.call(pid, pid);
+        let _ = (call.and_then(|call| call.position()), reader.tracer_of(pid, pid));
+        for mapping in reader.code_mappings(pid) {
+            assert!(!mapping.range.is_empty() && !mapping.file_name().contains('/'), "{mapping:?}");
+        }
         let tree = reader.process_tree().of(pid);
         assert!(tree.len() <= 2, "{tree:?}");
         assert!(reader.descendants(pid, |_| false).len() <= 2);

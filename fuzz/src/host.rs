@@ -13,7 +13,7 @@ use crate::split;
 const PART: &[u8] = b"@@";
 
 /// The files that an input may have, by their names in it.
-const FILES: [(&str, &str); 34] = [
+const FILES: [(&str, &str); 36] = [
     ("mountinfo", "proc/self/mountinfo"),
     ("own-cgroup", "proc/self/cgroup"),
     ("stat", "proc/10/stat"),
@@ -26,6 +26,8 @@ const FILES: [(&str, &str); 34] = [
     ("task-status", "proc/10/task/10/status"),
     ("wchan", "proc/10/task/10/wchan"),
     ("syscall", "proc/10/task/10/syscall"),
+    ("maps", "proc/10/maps"),
+    ("program", "program"),
     ("tcp", "proc/10/net/tcp"),
     ("child-stat", "proc/11/stat"),
     ("child-status", "proc/11/status"),

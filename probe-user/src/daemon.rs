@@ -325,11 +325,7 @@ impl Daemon {
 
     pub fn on_answer(&mut self, answer: Answer) {
         match answer {
-            Answer::Host(readings) => {
-                for reading in readings {
-                    self.observe(Observation::Host(reading));
-                }
-            }
+            Answer::Host(readings) => readings.into_iter().for_each(|it| self.observe(Observation::Host(it))),
             Answer::WritesTo(service, writes) => self.observe(Observation::WritesTo(service, writes)),
             Answer::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
             Answer::Levels(service, levels) => self.observe(Observation::Levels(service, levels)),
@@ -347,6 +343,7 @@ impl Daemon {
                 self.executor.resume_probes(service);
                 self.observe(Observation::Snapshot(service, written));
             }
+            Answer::Stacks(service, stacks) => self.observe(Observation::Stacks(service, stacks)),
             Answer::Context(service, context) => self.on_context(service, context),
             Answer::PortHolder(service, holder) => {
                 let of = |pid| self.enricher.service_of(pid);

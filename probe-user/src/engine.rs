@@ -138,6 +138,7 @@ impl Engine {
             | Observation::CoreSignal(..)
             | Observation::Examined(..)
             | Observation::Snapshot(..)
+            | Observation::Stacks(..)
             | Observation::Context(..)
             | Observation::AskedToEnd(..)
             | Observation::PortHolder(..)

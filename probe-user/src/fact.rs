@@ -23,6 +23,7 @@ mod server;
 mod settings;
 pub mod socket;
 mod source;
+mod stacks;
 pub mod summary;
 pub mod unit;
 
@@ -46,5 +47,6 @@ pub use server::*;
 pub use settings::*;
 pub use socket::*;
 pub use source::*;
+pub use stacks::*;
 pub use summary::*;
 pub use unit::*;

@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod address;
 mod awaited;
+pub mod call;
 mod candidate;
 pub mod capacity;
 pub mod ceiling;
@@ -19,6 +20,7 @@ pub mod fuzz;
 pub mod hardware;
 pub mod holder;
 pub mod listener;
+pub mod mapping;
 mod matcher;
 pub mod mount;
 pub mod open_socket;

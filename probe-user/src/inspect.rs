@@ -6,6 +6,7 @@ pub mod blocking_reads;
 pub mod changes;
 pub mod control_probe;
 pub mod examine;
+pub mod hang_stacks;
 pub mod holders;
 pub mod host;
 pub mod inspector;

@@ -33,6 +33,7 @@ pub mod rotated_file;
 pub mod sensor;
 pub mod serve;
 pub mod spawn;
+pub mod stacks;
 pub mod store;
 pub mod untrusted_file;
 

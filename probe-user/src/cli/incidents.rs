@@ -5,7 +5,7 @@ use std::{fs::File, io::BufReader, path::PathBuf, process::ExitCode, time::Durat
 use clap::Args as ClapArgs;
 use hostprobe::{
     config,
-    emit::{for_each_event, word},
+    emit::{for_each_event, wire::Stacks, word},
     serve::control::{Answer, Request},
     store::{
         history::{Entry, Explanation, Further, History, Listed, What},
@@ -18,6 +18,9 @@ use super::{
     ask,
     output::{BAD_CONFIG, NOT_POSSIBLE, Page, ago, complain, counted, print, print_json},
 };
+
+/// The groups of threads of which all calls are shown.
+const GROUPS_SHOWN: usize = 3;
 
 #[derive(Debug, ClapArgs)]
 pub struct ListArgs {
@@ -223,6 +226,20 @@ fn phase_text(incident: &Listed) -> String {
     }
 }
 
+/// What the threads waited for, and where most of them were.
+fn show_stacks(stacks: &Stacks, page: &mut Page) {
+    page.line(format_args!("  threads:    {}", stacks.summary));
+    for line in stacks.missing.iter().flatten() {
+        page.line(format_args!("              {line}"));
+    }
+    for group in stacks.groups.iter().take(GROUPS_SHOWN) {
+        page.line(format_args!("    {} {}:", group.threads, group.waits));
+        for frame in &group.frames {
+            page.line(format_args!("      {frame}"));
+        }
+    }
+}
+
 pub(super) fn explanation_page(explanation: &Explanation, down: Option<&str>) -> Page {
     let mut page = Page::of(down);
     let incident = &explanation.incident;
@@ -245,6 +262,9 @@ pub(super) fn explanation_page(explanation: &Explanation, down: Option<&str>) ->
     page.line(format_args!("  restarts:   {}", incident.attempts.unwrap_or(0)));
     if let Some(file) = &incident.snapshot {
         page.line(format_args!("  snapshot:   {file}"));
+    }
+    if let Some(stacks) = &incident.stacks {
+        show_stacks(stacks, &mut page);
     }
     headed(&mut page, "last lines:", incident.logs.as_deref());
     page.line(format_args!("  outcome:    {}", explanation.until.as_ref().map_or("open", |_| "over")));

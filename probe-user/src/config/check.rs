@@ -197,6 +197,7 @@ fn snapshot_options(snapshots: &Snapshots, found: &mut Findings) -> SnapshotOpti
     SnapshotOptions {
         directory: directory.unwrap_or(defaults.directory),
         keep: keep.unwrap_or(defaults.keep),
+        stacks: snapshots.stacks.as_ref().map_or(defaults.stacks, |stacks| *stacks.get_ref()),
     }
 }
 

@@ -108,6 +108,8 @@ pub struct SnapshotOptions {
     pub directory: PathBuf,
     /// How many are kept, the newest; older ones are deleted.
     pub keep: u32,
+    /// Whether threads of a service that hangs are stopped for a moment, to find out where they are.
+    pub stacks: bool,
 }
 
 /// Where the daemon keeps its state, and how much.

@@ -53,7 +53,7 @@ impl Default for KernelOptions {
 impl Default for SnapshotOptions {
     /// The newest 32, in the daemon's state directory.
     fn default() -> Self {
-        Self { directory: "/var/lib/hostprobe/snapshots".into(), keep: 32 }
+        Self { directory: "/var/lib/hostprobe/snapshots".into(), keep: 32, stacks: true }
     }
 }
 

@@ -108,6 +108,8 @@ pub(super) struct Snapshots {
     /// How many are kept, the newest: 1 to 10000; 32 if not given.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) keep: At<Whole>,
+    /// Whether the calls of all threads are shown, for which some are stopped for a moment; true if not given.
+    pub(super) stacks: At<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

@@ -226,7 +226,8 @@ impl Executor {
             Effect::Snapshot(service) => {
                 self.probes_of(service).for_each(ProbeHandle::pause);
                 let name = config.name_of(service);
-                self.inspector.snapshot(service, name, enricher.members.main_of(service));
+                let services = enricher.members.addresses(|service| config.name_of(service).to_owned());
+                self.inspector.snapshot(service, name, enricher.members.main_of(service), services);
             }
             Effect::GatherContext { service, invocation, since } => {
                 if let Some(watched) = config.service(service) {

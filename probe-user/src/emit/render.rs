@@ -35,6 +35,10 @@ mod room {
     pub const NAME: usize = 128;
     /// Items of a list.
     pub const ITEMS: usize = 64;
+    /// Groups of threads with one stack, the calls of a stack, and the longest of them.
+    pub const STACKS: usize = 8;
+    pub const FRAMES: usize = 16;
+    pub const FRAME: usize = 256;
     /// Holders of a server's connections.
     pub const HOLDERS: usize = 8;
 }

@@ -86,6 +86,7 @@ impl Service {
             Observation::CoreSignal(signal, _) => self.on_core_signal(signal, ctx),
             Observation::Examined(_, found) => self.on_examined(self.seen_in_drill(found), ctx),
             Observation::Snapshot(_, outcome) => self.on_snapshot(outcome, ctx),
+            Observation::Stacks(_, stacks) => self.on_stacks(stacks),
             Observation::Context(_, context) => self.on_context(context, ctx),
             Observation::PortHolder(_, holder) => self.on_port_holder(holder.as_ref(), ctx),
             Observation::Holders(_, holders) => self.on_holders(holders, ctx),

@@ -10,6 +10,7 @@ use crate::{
     config::{Identity, Probe, Service},
     fact::{Membership, ProcessKey, ServiceId},
     sensor::record::Cgroups,
+    stacks::ServiceNames,
 };
 
 /// How many ancestors are tried in search of a main process.
@@ -87,6 +88,14 @@ impl Members {
         let expected =
             self.ports.iter().filter(|(_, ports)| ports.contains(&port)).map(|(service, _)| *service);
         self.serving.get(&port).copied().or_else(|| expected.min())
+    }
+
+    /// The names of all services by where they are, on this host and elsewhere.
+    pub fn addresses(&self, name: impl Fn(ServiceId) -> String) -> ServiceNames {
+        let ports = self.serving.keys().chain(self.ports.values().flatten());
+        let here = ports.filter_map(|port| Some((*port, name(self.serving(*port)?)))).collect();
+        let elsewhere = self.elsewhere.iter().map(|(address, service)| (*address, name(*service))).collect();
+        ServiceNames { elsewhere, here }
     }
 
     /// The ports that services are expected to listen on.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventId, HostSubject, ServiceId};
+use super::{EventId, HangStacks, HostSubject, ServiceId};
 use crate::clock::Timestamp;
 
 /// What happened to a service.
@@ -349,11 +349,15 @@ pub struct FaultContext {
     /// When each of `changes` was made, in microseconds since 1970.
     #[serde(default)]
     pub changed_at: Vec<i64>,
+    /// What the threads waited for, if the service hung.
+    #[serde(default)]
+    pub stacks: Option<HangStacks>,
 }
 
 impl FaultContext {
     pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
-        self.logs.iter_mut().chain(&mut self.changes)
+        let stacks = self.stacks.iter_mut().flat_map(HangStacks::texts);
+        self.logs.iter_mut().chain(&mut self.changes).chain(stacks)
     }
 }
 

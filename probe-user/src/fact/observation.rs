@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptQueue, CoreSignal, EventId, Examination, FaultContext, Holder, HostReading, Listener, Membership,
-    Memory, OomKill, OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey,
+    AcceptQueue, CoreSignal, EventId, Examination, FaultContext, HangStacks, Holder, HostReading, Listener,
+    Membership, Memory, OomKill, OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey,
     ResourceLevel, ResourceUsage, RestartBudget, Retransmits, ServiceId, ServiceSettings, SocketError,
     Successor, Suspension, UnitState, Writes,
 };
@@ -64,6 +64,8 @@ pub enum Observation {
     Examined(ServiceId, Option<Examination>),
     /// What was seen of a service's processes was written to this file, or could not be, and why.
     Snapshot(ServiceId, Result<String, String>),
+    /// What the threads of a service that hangs wait for.
+    Stacks(ServiceId, HangStacks),
     /// What explains a service's fault to a person.
     Context(ServiceId, FaultContext),
     /// The process that listens on one of a service's ports; None if there is none.
@@ -114,6 +116,7 @@ impl Observation {
             | Self::CoreSignal(_, id)
             | Self::Examined(id, _)
             | Self::Snapshot(id, _)
+            | Self::Stacks(id, _)
             | Self::Context(id, _)
             | Self::AskedToEnd(id, _)
             | Self::PortHolder(id, _)

@@ -32,9 +32,9 @@ impl ProcReader {
             let thread = number("TracerPid");
             if found.tracer.is_none() && thread != 0 {
                 let tracer = self.process_of(thread);
-                // A sandbox traces its own processes all the time.
-                found.tracer =
-                    (!pids.contains(&tracer)).then(|| Tracer { pid: tracer, name: self.name(tracer) });
+                // A sandbox traces its own processes all the time, and hostprobe stops threads for a moment.
+                let is_outside = !pids.contains(&tracer) && tracer != std::process::id();
+                found.tracer = is_outside.then(|| Tracer { pid: tracer, name: self.name(tracer) });
             }
             if found.frozen.is_none() {
                 found.frozen = self.cgroups().frozen(pid);

@@ -2,8 +2,8 @@
 
 use super::queues_elsewhere::QueuesElsewhere;
 use crate::fact::{
-    AcceptQueue, Examination, FaultContext, Holder, HostReading, PortHolder, ProbeReport, ResourceLevel,
-    ResourceUsage, ServiceId, Successor, Writes,
+    AcceptQueue, Examination, FaultContext, HangStacks, Holder, HostReading, PortHolder, ProbeReport,
+    ResourceLevel, ResourceUsage, ServiceId, Successor, Writes,
 };
 use crate::host::{Awaited, ListeningSocket};
 
@@ -18,6 +18,8 @@ pub enum Answer {
     Awaited(ServiceId, Option<Awaited>),
     /// The path of a snapshot.
     Snapshot(ServiceId, Result<String, String>),
+    /// What the threads of a service wait for, beside its snapshot.
+    Stacks(ServiceId, HangStacks),
     /// What explains a service's fault to a person.
     Context(ServiceId, FaultContext),
     /// The process that has a port; its service is not filled in yet.

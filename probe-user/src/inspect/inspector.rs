@@ -13,6 +13,7 @@ use super::{
     blocking_reads::BlockingReads,
     changes,
     examine::Sample,
+    hang_stacks::HangInspector,
     log_lines,
     snapshot::{Draft, Folder, Subject},
 };
@@ -27,6 +28,7 @@ use crate::{
     },
     host::{Awaited, LeftProcesses, ProcReader, Survey, holder::Client},
     outcomes::Outcomes,
+    stacks::ServiceNames,
 };
 
 /// The longest sample. It takes this long on a host under high pressure.
@@ -56,6 +58,7 @@ pub struct Inspector {
     ended: HashMap<ServiceId, Process>,
     /// Logs and configurations are on disks, of which one may not answer.
     context_reads: OneAtATime,
+    hangs: HangInspector,
     /// An early sample of each silent service, until an examination uses it.
     early: HashMap<ServiceId, PendingSample>,
     /// The server that a silent service waited for when it was last looked.
@@ -79,6 +82,7 @@ impl Inspector {
             exits: HashMap::new(),
             ended: HashMap::new(),
             context_reads: OneAtATime::default(),
+            hangs: HangInspector::default(),
             early: HashMap::new(),
             awaited: HashMap::new(),
         }
@@ -169,17 +173,35 @@ impl Inspector {
         });
     }
 
-    /// Writes a snapshot of a service's processes. The answer comes as [`Answer::Snapshot`].
-    pub(crate) fn snapshot(&self, service: ServiceId, name: &str, main: Option<ProcessKey>) {
+    /// Writes a snapshot of a service's processes. The answers come as [`Answer::Stacks`], if the configuration wants them,
+    /// and then as [`Answer::Snapshot`]. `services` names the servers that its threads may wait for.
+    pub(crate) fn snapshot(
+        &self,
+        service: ServiceId,
+        name: &str,
+        main: Option<ProcessKey>,
+        services: ServiceNames,
+    ) {
+        let hangs = self.hangs.clone();
         let (reader, blocking_reads, options) =
             (self.reader.clone(), self.blocking_reads.clone(), self.snapshots.clone());
         let last_exits = self.exits.get(&service).into_iter().flatten().cloned().collect();
         let name = name.to_owned();
+        let outcomes = self.outcomes.clone();
         self.outcomes.spawn(async move {
             let written = match main {
                 Some(main) => {
                     let subject = Subject { service: name, main, last_exits };
-                    snapshot(&reader, &blocking_reads, subject, options).await
+                    let draft = Draft::default();
+                    let whole = whole_snapshot(&reader, &blocking_reads, subject.clone(), draft.clone());
+                    let stacks = hangs.stacks(&reader, main, services, options.stacks, SNAPSHOT_TIMEOUT);
+                    // Each is limited in time by itself.
+                    let ((), stacks) = tokio::join!(whole, stacks);
+                    if let Some(stacks) = stacks {
+                        draft.add_stacks(&stacks.lines);
+                        outcomes.send(Answer::Stacks(service, stacks.stacks)).await;
+                    }
+                    write_snapshot(&blocking_reads, &subject.service, draft.take(), options).await
                 }
                 None => Err(format!("no main process of {name} is known, so there is nothing to look at")),
             };
@@ -214,7 +236,7 @@ impl Inspector {
             });
             let (changes, changed_at) =
                 changes.into_iter().map(|change| (change.words, change.at_us)).unzip();
-            Answer::Context(id, FaultContext { logs, changes, changed_at })
+            Answer::Context(id, FaultContext { logs, changes, changed_at, ..FaultContext::default() })
         });
     }
 
@@ -306,20 +328,21 @@ async fn examine(
     Some(Examination { ahead, ..seen })
 }
 
+/// Writes into `draft` whatever can be read in time.
+async fn whole_snapshot(reader: &ProcReader, blocking_reads: &BlockingReads, subject: Subject, draft: Draft) {
+    let reader = reader.clone();
+    // The snapshot itself says whether it is complete.
+    logged(blocking_reads.read(SNAPSHOT_TIMEOUT, move || reader.snapshot(&subject, &draft)).await);
+}
+
 /// The path of the snapshot, or what to do for the next one.
-async fn snapshot(
-    reader: &ProcReader,
+async fn write_snapshot(
     blocking_reads: &BlockingReads,
-    subject: Subject,
+    service: &str,
+    text: String,
     options: SnapshotOptions,
 ) -> Result<PathBuf, String> {
-    let at = Timestamp::now().to_wall();
-    let service = subject.service.clone();
-    let draft = Draft::default();
-    let (reader, page) = (reader.clone(), draft.clone());
-    // The snapshot itself says whether it is complete.
-    logged(blocking_reads.read(SNAPSHOT_TIMEOUT, move || reader.snapshot(&subject, &page)).await);
-    let text = draft.take();
+    let (at, service) = (Timestamp::now().to_wall(), service.to_owned());
     let directory = options.directory.clone();
     let write = move || {
         let folder = Folder::open(&options.directory)?;

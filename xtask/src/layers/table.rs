@@ -13,7 +13,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["fact"],
     &["config"],
     &["host"],
-    &["spawn"],
+    &["spawn", "stacks"],
     &["sensor"],
     &["enrich"],
     &["probe"],

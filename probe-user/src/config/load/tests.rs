@@ -61,7 +61,7 @@ fn an_empty_file_is_valid() {
     assert!(config.services.is_empty() && config.warnings.is_empty());
     assert_eq!(config.kernel.bulk_ring_bytes, 1 << 20);
     assert_eq!(config.snapshots.directory, PathBuf::from("/var/lib/hostprobe/snapshots"));
-    assert_eq!(config.snapshots.keep, 32);
+    assert!(config.snapshots.keep == 32 && config.snapshots.stacks);
     assert_eq!(config.state, crate::config::StateOptions::default());
     assert_eq!(config.state.recording_bytes, 64 << 20);
     assert_eq!(config.control, Some(PathBuf::from("/run/hostprobe/control.sock")));
@@ -139,7 +139,7 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(config.state.keep, Duration::from_secs(30 * 86_400));
     assert_eq!(config.on_exit, Some(OnExit::Leave));
     assert_eq!(config.snapshots.directory, PathBuf::from("/srv/snapshots"));
-    assert_eq!(config.snapshots.keep, 8);
+    assert!(config.snapshots.keep == 8 && !config.snapshots.stacks);
     assert_eq!(config.control, Some(PathBuf::from("/run/hostprobe/other.sock")));
     assert_eq!(config.control_group.as_deref(), Some("adm"));
     assert_eq!(config.alerts[0].format, AlertFormat::Alertmanager);

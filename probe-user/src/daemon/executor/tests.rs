@@ -18,7 +18,10 @@ fn config(folder: &std::path::Path) -> Config {
     let file = folder.join("h.toml");
     std::fs::write(&file, text).unwrap();
     let directory = folder.join("snapshots");
-    Config { snapshots: SnapshotOptions { directory, keep: 2 }, ..Config::load(&file).unwrap() }
+    Config {
+        snapshots: SnapshotOptions { directory, keep: 2, stacks: false },
+        ..Config::load(&file).unwrap()
+    }
 }
 
 fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<Answer>) {

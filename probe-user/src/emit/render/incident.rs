@@ -4,7 +4,8 @@ use super::{Renderer, millis, room, rounded};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
-        Action, AlertOutcome, Incident, Phase, Restart, RestartMethod, Severity, SuppressedAlert, Timing,
+        Action, AlertOutcome, HangStacks, Incident, Phase, Restart, RestartMethod, Severity, StackGroup,
+        SuppressedAlert, Timing,
     },
 };
 
@@ -35,7 +36,26 @@ impl Renderer<'_> {
             logs: self.latest_lines(&incident.context.logs),
             changes: self.lines(&incident.context.changes),
             changed_at: self.times(&incident.context.changed_at),
+            stacks: incident.context.stacks.as_ref().map(|stacks| self.stacks(stacks)),
             drill: incident.drill.as_ref().map(|by| self.foreign_name(by)),
+        }
+    }
+
+    fn stacks(&self, stacks: &HangStacks) -> wire::Stacks {
+        // A function may have any name.
+        let frames = |group: &StackGroup| {
+            let fitting = group.frames.iter().take(self.fit(room::FRAMES));
+            fitting.map(|frame| self.text(frame, room::FRAME)).collect()
+        };
+        let group = |group: &StackGroup| wire::StackGroup {
+            threads: group.threads,
+            waits: self.text(&group.waits, room::FRAME),
+            frames: frames(group),
+        };
+        wire::Stacks {
+            summary: self.text(&stacks.summary, room::MESSAGE),
+            groups: stacks.groups.iter().take(self.fit(room::STACKS)).map(group).collect(),
+            missing: self.lines(&stacks.missing),
         }
     }
 

@@ -55,9 +55,37 @@ pub struct Incident {
     /// When each of `incident.changes` was made, in the same order: RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<Vec<String>>,
+    /// What the threads waited for, if the service hung.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stacks: Option<Stacks>,
     /// The operator who caused the fault on purpose, by `hostprobe drill`; absent for any other incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<String>,
+}
+
+/// What the threads of a hung service waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stacks {
+    /// One sentence for people, such as `8 of 8 threads wait in connect() to 10.0.0.5:5432 (orders-db)`.
+    pub summary: String,
+    /// Threads with equal stacks, the most telling first, at most 8. The snapshot has all.
+    pub groups: Vec<StackGroup>,
+    /// What could not be read, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Vec<String>>,
+}
+
+/// Threads with the same stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StackGroup {
+    /// The number of threads.
+    pub threads: u32,
+    /// What they wait for, in words.
+    pub waits: String,
+    /// The functions, the innermost first, at most 16.
+    pub frames: Vec<String>,
 }
 
 /// The cause of an incident.

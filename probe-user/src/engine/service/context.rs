@@ -7,7 +7,7 @@ use crate::{
         effect::{Effect, Effects},
         rules::{self, DefaultAction},
     },
-    fact::{Fact, FaultContext, Phase, Verdict},
+    fact::{Fact, FaultContext, HangStacks, Phase, Verdict},
 };
 
 impl Service {
@@ -23,6 +23,13 @@ impl Service {
         let Some(open) = &self.incident else { return };
         let invocation = self.unit.invocation().filter(|_| self.settings.is_unit).map(str::to_owned);
         ctx.request(Effect::GatherContext { service: self.settings.id, invocation, since: open.since() });
+    }
+
+    /// What the threads wait for came. The end of the snapshot, which follows, publishes it.
+    pub(super) fn on_stacks(&mut self, stacks: HangStacks) {
+        if let Some(open) = &mut self.incident {
+            open.set_stacks(stacks);
+        }
     }
 
     /// The context came. An alert that waited for it is due.

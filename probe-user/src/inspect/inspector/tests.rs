@@ -25,7 +25,7 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let (outcomes, inbox) = Outcomes::channel(8);
         let reader = ProcReader::new("/").unwrap();
-        let options = SnapshotOptions { directory: folder.path().join("snapshots"), keep: 2 };
+        let options = SnapshotOptions { directory: folder.path().join("snapshots"), keep: 2, stacks: false };
         Self { inspector: Inspector::new(reader.clone(), outcomes, options), inbox, reader, folder }
     }
 
@@ -101,7 +101,7 @@ async fn a_recent_early_sample_is_the_first_sample() {
 async fn a_snapshot_is_a_file_with_the_last_exits_in_it() {
     let mut it = Fixture::new();
     (0..20).for_each(|code| it.inspector.exited(WEB, &exit(code), true));
-    it.inspector.snapshot(WEB, "web", Some(it.me()));
+    it.inspector.snapshot(WEB, "web", Some(it.me()), ServiceNames::default());
     let Answer::Snapshot(WEB, Ok(path)) = it.answer().await else { panic!("a snapshot can be taken") };
     assert!(path.starts_with(it.folder.path().to_str().unwrap()), "{path}");
     let text = std::fs::read_to_string(&path).unwrap();
@@ -118,7 +118,7 @@ async fn a_file_that_blocks_costs_the_snapshot_its_rest_only() {
     let blocking = host.blocking_file("proc/10/limits");
     let mut it = Fixture::new();
     it.inspector.reader = host.reader();
-    it.inspector.snapshot(WEB, "web", it.inspector.reader.key_of(10));
+    it.inspector.snapshot(WEB, "web", it.inspector.reader.key_of(10), ServiceNames::default());
     let Answer::Snapshot(WEB, Ok(path)) = it.answer().await else { panic!("what there is is written") };
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains("process 10 thread 10 (db) state D"), "{text}");
@@ -131,13 +131,13 @@ async fn a_file_that_blocks_costs_the_snapshot_its_rest_only() {
 #[tokio::test]
 async fn the_error_of_an_unwritable_snapshot_has_the_remedy() {
     let mut it = Fixture::new();
-    it.inspector.snapshot(WEB, "web", None);
+    it.inspector.snapshot(WEB, "web", None, ServiceNames::default());
     let Answer::Snapshot(WEB, Err(why)) = it.answer().await else { panic!("there is no process") };
     assert!(why.contains("no main process of web"), "{why}");
     let open = it.folder.path().join("snapshots");
     std::fs::create_dir(&open).unwrap();
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
-    it.inspector.snapshot(WEB, "web", Some(it.me()));
+    it.inspector.snapshot(WEB, "web", Some(it.me()), ServiceNames::default());
     let Answer::Snapshot(WEB, Err(why)) = it.answer().await else { panic!("others may write there") };
     assert!(why.contains("mode 777") && why.contains("[snapshots] directory"), "{why}");
 }

@@ -94,6 +94,15 @@ impl Draft {
         true
     }
 
+    /// Adds the stacks of threads, which come from elsewhere.
+    pub fn add_stacks(&self, lines: &[String]) {
+        self.line("");
+        self.line("== stacks ==");
+        for line in lines {
+            self.line(line);
+        }
+    }
+
     pub(super) fn indented(&self, text: &str) {
         for line in text.lines() {
             self.line(&format!("    {line}"));

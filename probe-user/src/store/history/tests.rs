@@ -180,6 +180,7 @@ fn what_explains_a_fault_is_added_after_its_end_once() {
         logs: vec!["token=abc".to_owned()],
         changes: vec!["its program was replaced 40 s before".to_owned()],
         changed_at: vec![1_769_828_360_000_000],
+        ..FaultContext::default()
     };
     assert!(stream.history.explain_last("api", &context).is_none(), "it has no incident");
     let bare = |stream: &mut Stream| {

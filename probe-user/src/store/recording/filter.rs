@@ -139,6 +139,7 @@ impl Filter {
             | Observation::CoreSignal(..)
             | Observation::Examined(..)
             | Observation::Snapshot(..)
+            | Observation::Stacks(..)
             | Observation::Context(..)
             | Observation::AskedToEnd(..)
             | Observation::PortHolder(..)

@@ -33,6 +33,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::Connected { .. } => "whom it connects to",
         Observation::Examined(..) => "what its processes did",
         Observation::Snapshot(..) => "the snapshot of its processes",
+        Observation::Stacks(..) => "what its threads wait for",
         Observation::Context(..) => "the context of its fault",
         Observation::AskedToEnd(..) => "a request to end",
         Observation::PortHolder(..) => "who has its port",
@@ -141,6 +142,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::CoreSignal(_, id)
         | Observation::Examined(id, _)
         | Observation::Snapshot(id, _)
+        | Observation::Stacks(id, _)
         | Observation::Context(id, _)
         | Observation::AskedToEnd(id, _)
         | Observation::Successor(id, _)
@@ -227,6 +229,10 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         Observation::Host(reading) => text(&mut reading.words),
         Observation::WritesTo(_, writes) => return cut(&mut writes.devices, items),
         Observation::Examined(_, Some(Examination { writes: Some(path), .. })) => text(path),
+        Observation::Stacks(_, stacks) => {
+            stacks.texts().for_each(text);
+            return cut(&mut stacks.groups, items) | cut(&mut stacks.missing, items);
+        }
         Observation::Context(_, context) => {
             context.texts().for_each(text);
             return cut(&mut context.logs, items) | cut(&mut context.changes, items);

@@ -158,7 +158,8 @@ impl Writer {
         if let Some(snapshot) = &incident.snapshot {
             facts.push(("Snapshot", one_line(snapshot, VALUE_MAX)));
         }
-        let FaultContext { changes, logs, .. } = &incident.context;
+        let FaultContext { changes, logs, stacks, .. } = &incident.context;
+        facts.extend(stacks.iter().map(|stacks| ("Threads", one_line(&stacks.summary, VALUE_MAX))));
         let changes = changes.iter().take(CHANGES_MAX);
         facts.extend(changes.map(|change| ("Changed", one_line(change, VALUE_MAX))));
         let lines = &logs[logs.len().saturating_sub(LINES_MAX)..];

@@ -198,6 +198,7 @@ fn what_an_editor_marks_the_daemon_refuses() {
         unit("[service.limits]\nmemory_percent = 101"),
         unit("[service.limits]\ncpu_percent = 0"),
         "[snapshots]\nkeep = 0".to_owned(),
+        "[snapshots]\nstacks = \"no\"".to_owned(),
         // A word that is none of the few.
         unit("[service.policy]\nworker_died = \"reboot\""),
         unit("[service.restart]\non_clean_exit = \"Always\""),

@@ -10,8 +10,8 @@ use crate::{
         verdict::Finding,
     },
     fact::{
-        EventId, FaultContext, Incident, IncidentId, Order, RememberedIncident, ServiceId, Severity, Summary,
-        Timing, Verdict,
+        EventId, FaultContext, HangStacks, Incident, IncidentId, Order, RememberedIncident, ServiceId,
+        Severity, Summary, Timing, Verdict,
     },
 };
 
@@ -229,8 +229,14 @@ impl OpenIncident {
         self.record.snapshot = Some(file);
     }
 
+    /// Sets the context. The stacks come on a way of their own.
     pub fn set_context(&mut self, context: FaultContext) {
-        self.record.context = context;
+        let stacks = self.record.context.stacks.take();
+        self.record.context = FaultContext { stacks, ..context };
+    }
+
+    pub fn set_stacks(&mut self, stacks: HangStacks) {
+        self.record.context.stacks = Some(stacks);
     }
 
     pub fn set_awaits_context(&mut self) {
