@@ -19,7 +19,9 @@ mod status;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use hostprobe::{config, emit, fact::CommandKind, host, process::self_test, sensor::ebpf};
+use hostprobe::{
+    config, emit, fact::CommandKind, host, inspect::crash::names, process::self_test, sensor::ebpf,
+};
 
 use self::output::{NOT_POSSIBLE, Page, complain, print, print_json};
 
@@ -88,6 +90,9 @@ enum Command {
     /// The child of the self-test at the daemon's start
     #[command(name = self_test::SUBCOMMAND, hide = true)]
     SelfTestChild,
+    /// The process that names the places of a crash
+    #[command(name = names::SUBCOMMAND, hide = true)]
+    CrashNames,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -124,6 +129,7 @@ pub fn run() -> ExitCode {
         Command::Schema { of: SchemaOf::Config } => print_json(&config::schema()),
         Command::KernelSymbols { file } => kernel_symbols(&file),
         Command::SelfTestChild => self_test::child(),
+        Command::CrashNames => names::child(),
     }
 }
 

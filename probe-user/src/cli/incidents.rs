@@ -241,7 +241,19 @@ fn explanation_page(explanation: &Explanation, down: Option<&str>) -> Page {
     if let Some(file) = &incident.snapshot {
         page.line(format_args!("  snapshot:   {file}"));
     }
-    for (heading, lines) in [("changes:", &incident.changes), ("last lines:", &incident.logs)] {
+    let crash = incident.crash.as_ref();
+    if let Some(crash) = crash {
+        page.line(format_args!("  crash:      {}", crash.summary));
+        for (heading, text) in [("line:", &crash.line), ("core dump:", &crash.core)] {
+            if let Some(text) = text {
+                page.line(format_args!("  {heading:<11} {text}"));
+            }
+        }
+    }
+    let stack = crash.and_then(|crash| crash.stack.clone());
+    for (heading, lines) in
+        [("stack:", &stack), ("changes:", &incident.changes), ("last lines:", &incident.logs)]
+    {
         for (nth, line) in lines.iter().flatten().enumerate() {
             let heading = if nth == 0 { heading } else { "" };
             page.line(format_args!("  {heading:<11} {line}"));

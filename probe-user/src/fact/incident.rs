@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventId, HostSubject, ServiceId};
+use super::{CrashSite, EventId, HostSubject, ServiceId};
 use crate::clock::Timestamp;
 
 /// What happened to a service.
@@ -346,11 +346,15 @@ pub struct FaultContext {
     pub logs: Vec<String>,
     /// What was changed of the service or of the host's packages shortly before, in words, latest first.
     pub changes: Vec<String>,
+    /// Where the main process crashed.
+    #[serde(default)]
+    pub crash: Option<CrashSite>,
 }
 
 impl FaultContext {
     pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
-        self.logs.iter_mut().chain(&mut self.changes)
+        let of_crash = self.crash.iter_mut().flat_map(CrashSite::texts);
+        self.logs.iter_mut().chain(&mut self.changes).chain(of_crash)
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     answer::Answer,
     blocking_reads::BlockingReads,
     changes,
+    crash::Crashes,
     examine::Sample,
     log_lines,
     snapshot::{Draft, Folder, Subject},
@@ -22,7 +23,7 @@ use crate::{
     config::{Service, SnapshotOptions},
     engine::EarlySample,
     fact::{
-        Examination, FaultContext, Holder, Process, ProcessExit, ProcessKey, Sender, ServiceId,
+        CrashSite, Examination, FaultContext, Holder, Process, ProcessExit, ProcessKey, Sender, ServiceId,
         process::whereabouts,
     },
     host::{Awaited, LeftProcesses, ProcReader, Survey, holder::Client},
@@ -56,6 +57,7 @@ pub struct Inspector {
     ended: HashMap<ServiceId, Process>,
     /// Logs and configurations are on disks, of which one may not answer.
     context_reads: OneAtATime,
+    pub(crate) crashes: Crashes,
     /// An early sample of each silent service, until an examination uses it.
     early: HashMap<ServiceId, PendingSample>,
     /// The server that a silent service waited for when it was last looked.
@@ -72,6 +74,7 @@ struct PendingSample {
 impl Inspector {
     pub(crate) fn new(reader: ProcReader, outcomes: Outcomes<Answer>, snapshots: SnapshotOptions) -> Self {
         Self {
+            crashes: Crashes::new(reader.clone()),
             reader,
             blocking_reads: BlockingReads::new(),
             outcomes,
@@ -90,6 +93,7 @@ impl Inspector {
         self.ended.remove(&service);
         self.early.remove(&service);
         self.awaited.remove(&service);
+        self.crashes.remove(service);
     }
 
     /// A reload changed where snapshots go, or how many are kept.
@@ -188,13 +192,16 @@ impl Inspector {
     }
 
     /// Gathers what explains the fault of a service to a person: the last lines of its log, of this run if it is a unit, and
-    /// what was changed before. The answer comes as [`Answer::Context`].
+    /// what was changed before, and where its main process crashed. The answer comes as [`Answer::Context`], and comes once more
+    /// if a core dump is found later.
     pub(crate) fn gather_context(&self, service: &Service, invocation: Option<String>, since: Timestamp) {
         let (id, reads) = (service.id, self.context_reads.clone());
         let ended = self.ended.get(&id).cloned();
+        let mut crash = self.crashes.of_service(id, since);
+        let outcomes = self.outcomes.clone();
         let output = service.exec().map(|exec| exec.output.clone());
         let suspects = changes::suspects(service, ended.as_ref());
-        self.outcomes.spawn(async move {
+        tokio::spawn(async move {
             sleep(log_lines::WRITTEN).await;
             let read = move || {
                 let logs = match (invocation, output) {
@@ -204,7 +211,14 @@ impl Inspector {
                 };
                 (logs, changes::before(since, &suspects))
             };
-            let (logs, changes) = match reads.answer("context", CONTEXT_TIMEOUT, read).await {
+            let named = async {
+                match &mut crash {
+                    Some(crash) => Some(crash.named().await),
+                    None => None,
+                }
+            };
+            let (read, named) = tokio::join!(reads.answer("context", CONTEXT_TIMEOUT, read), named);
+            let (logs, changes) = match read {
                 Ok((logs, changes)) => (logs.map_err(|error| error.to_string()), changes),
                 Err(error) => (Err(error.to_string()), Vec::new()),
             };
@@ -212,7 +226,16 @@ impl Inspector {
                 tracing::debug!("the last lines of a service cannot be read: {error}");
                 Vec::new()
             });
-            Answer::Context(id, FaultContext { logs, changes })
+            let mut context = FaultContext { logs, changes, crash: named };
+            let is_complete = context.crash.as_ref().is_none_or(|site| site.core.is_some());
+            outcomes.send(Answer::Context(id, context.clone())).await;
+            // `systemd-coredump` may take a second, and nothing waits for that.
+            if let (Some(crash), false) = (crash, is_complete)
+                && let Some(core) = crash.core().await
+            {
+                context.crash = context.crash.map(|site| CrashSite { core: Some(core), ..site });
+                outcomes.send(Answer::Context(id, context)).await;
+            }
         });
     }
 

@@ -13,12 +13,16 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 31] = [
+const PACKAGES: [&str; 35] = [
+    "binutils",
     "bsdutils",
     "busybox-static",
     "crun",
     "dbus",
     "dnsmasq-base",
+    "g++",
+    "gcc",
+    "golang-go",
     "gunicorn",
     "haproxy",
     "iproute2",

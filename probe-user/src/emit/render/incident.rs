@@ -34,6 +34,7 @@ impl Renderer<'_> {
             snapshot: incident.snapshot.as_ref().map(|file| self.text(file, room::PATH)),
             logs: self.latest_lines(&incident.context.logs),
             changes: self.lines(&incident.context.changes),
+            crash: incident.context.crash.as_ref().map(|site| self.crash(site)),
             drill: incident.drill.as_ref().map(|by| self.foreign_name(by)),
         }
     }
@@ -57,6 +58,8 @@ impl Renderer<'_> {
             Severity::Warning => Level::Warn,
             Severity::Critical => Level::Error,
         };
+        let crash = incident.context.crash.as_ref().map(|site| format!("; it {}", site.words()));
+        let crash = crash.unwrap_or_default();
         (record.event.outcome, record.log.level, record.message) = match phase {
             Phase::Open => (
                 Outcome::Failure,
@@ -66,7 +69,7 @@ impl Renderer<'_> {
             Phase::Update => (
                 Outcome::Unknown,
                 level,
-                format!("{service}: incident updated, {verdict}: {}", incident.summary),
+                format!("{service}: incident updated, {verdict}: {}{crash}", incident.summary),
             ),
             Phase::Resolve => {
                 let healed = incident.timing.healthy.or(incident.timing.listening);

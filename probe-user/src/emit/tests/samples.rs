@@ -12,13 +12,13 @@ use crate::{
     clock::Timestamp,
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
-        CommandKind, Container, DatabaseRole, Direction, DrillFault, EventId, ExitStatus, Fact, FaultContext,
-        Holder, HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener, Membership, OomKill,
-        OomScope, Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind,
-        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges,
-        Resource, Restart, RestartMethod, Retransmits, Sender, ServerReport, ServerUsage, ServiceGrowth,
-        ServiceId, ServiceState, Severity, Share, SocketError, Source, SuppressedAlert, Suspension, TcpState,
-        Timing, UnitJob, UnitState, User, Verdict,
+        CommandKind, Container, CrashSite, DatabaseRole, Direction, DrillFault, EventId, ExitStatus, Fact,
+        FaultContext, Holder, HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener, Membership,
+        OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure,
+        ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload,
+        ReloadChanges, Resource, Restart, RestartMethod, Retransmits, Sender, ServerReport, ServerUsage,
+        ServiceGrowth, ServiceId, ServiceState, Severity, Share, SocketError, Source, SuppressedAlert,
+        Suspension, TcpState, Timing, UnitJob, UnitState, User, Verdict,
     },
     growth::Forecast,
 };
@@ -70,6 +70,7 @@ fn exit(status: ExitStatus, sent_signal: Option<u8>, sender: Option<Sender>) -> 
         max_rss_bytes: 1 << 20,
         namespace_end: None,
         left_processes: false,
+        crash: None,
     }
 }
 
@@ -122,6 +123,7 @@ fn an_incident() -> Incident {
         context: FaultContext {
             logs: vec!["api: out of cheese".to_owned()],
             changes: vec!["its program /opt/api was changed 40 s before".to_owned()],
+            crash: Some(CrashSite::example()),
         },
         drill: Some("alice (as root)".to_owned()),
         host: None,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{RestartMethod, Severity, Verdict};
+use super::{Crash, RestartMethod, Severity, Verdict};
 
 /// An incident. Events that only belong to an incident carry its id alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +52,9 @@ pub struct Incident {
     /// What was changed of the service or of the host's packages within half an hour before the fault, latest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Vec<String>>,
+    /// Where the main process crashed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<Crash>,
     /// The operator who caused the fault on purpose, by `hostprobe drill`; absent for any other incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<String>,

@@ -60,7 +60,7 @@ fn a_signal_that_dumps_core_is_reported_before_the_exit_unless_the_process_handl
         if let Record::Exit(exit) = &record {
             assert_ne!(exit.pid, pid, "the exit comes later");
         }
-        if let Record::CoreSignal(received) = record {
+        if let Record::CoreSignal(received, _) = record {
             Some(received).filter(|it| it.pid == pid)
         } else {
             None
