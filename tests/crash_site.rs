@@ -91,7 +91,7 @@ fn of_c(programs: &mut Programs) -> Vec<Case> {
             ..Case::new("C, without a build id", "anonymous", &[&anonymous, "library"], in_library)
         },
         Case {
-            line: Some("crash.c:14"),
+            line: Some("crash.c:13"),
             stack: &["divide", "crash", "main"],
             ..Case::new(
                 "C, at a fixed address: division by zero",
@@ -101,7 +101,7 @@ fn of_c(programs: &mut Programs) -> Vec<Case> {
             )
         },
         Case {
-            line: Some("crash.c:18"),
+            line: Some("crash.c:17"),
             stack: &["undefined_instruction", "crash", "main"],
             ..Case::new(
                 "an illegal instruction",
@@ -121,7 +121,7 @@ fn of_c(programs: &mut Programs) -> Vec<Case> {
             )
         },
         Case {
-            line: Some("crash.c:24"),
+            line: Some("crash.c:23"),
             stack: &["call_nowhere", "crash", "main"],
             ..Case::new(
                 "a call of a function at address 0",
@@ -131,7 +131,7 @@ fn of_c(programs: &mut Programs) -> Vec<Case> {
             )
         },
         Case {
-            line: Some("crash.c:31"),
+            line: Some("crash.c:…"),
             stack: &["recurse", "recurse", "recurse"],
             ..Case::new(
                 "a stack overflow",
@@ -218,7 +218,7 @@ fn of_places(programs: &Programs) -> Vec<Case> {
     };
     vec![
         Case {
-            line: Some("crash.c:14"),
+            line: Some("crash.c:13"),
             stack: &["divide", "crash", "main"],
             meanwhile: remove,
             ..Case::new(
@@ -229,7 +229,7 @@ fn of_places(programs: &Programs) -> Vec<Case> {
             )
         },
         Case {
-            line: Some("crash.c:14"),
+            line: Some("crash.c:13"),
             stack: &["divide", "crash", "main"],
             ..Case::new(
                 "a program in a mount namespace of its own",
@@ -244,7 +244,7 @@ fn of_places(programs: &Programs) -> Vec<Case> {
 fn of_languages(programs: &Programs) -> Vec<Case> {
     let flags = ["-g", "-O1", "-fno-omit-frame-pointer"];
     let cpp = programs.single("cpp", "/usr/bin/g++", &flags, "crash.cc");
-    let rust_flags = ["-g", "-Cforce-frame-pointers=yes", "--edition=2024"];
+    let rust_flags = ["-g", "-O", "-Cforce-frame-pointers=yes", "--edition=2024"];
     let rust = programs.single("rust", "rustc", &rust_flags, "crash.rs");
     let python = "/usr/bin/python3";
     let mut cases = vec![
@@ -265,13 +265,13 @@ fn of_languages(programs: &Programs) -> Vec<Case> {
             "aborted in libc.so.6+0x…",
         ),
         Case {
-            line: Some("crash.rs:11"),
-            stack: &["rust::shop::Basket::first"],
+            line: Some("crash.rs:10"),
+            stack: &["crash::shop::Basket::first"],
             ..Case::new(
                 "Rust",
                 "rust",
                 &[&rust],
-                "crashed in rust::shop::Basket::first (rust+0x…), reading 0x10",
+                "crashed in crash::shop::Basket::first (rust+0x…), reading 0x10",
             )
         },
     ];

@@ -55,8 +55,7 @@ impl Daemon {
 
     fn on_exec(&mut self, record: &Exec) {
         let executable = self.enricher.exec(record);
-        let process = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
-        self.executor.inspector.crashes.executed(process);
+        self.executor.inspector.crashes.executed(record.pid);
         self.remove_departed(record);
         if let Some(executable) = executable {
             self.look_for_executable(&executable);

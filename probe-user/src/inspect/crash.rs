@@ -5,6 +5,8 @@
 //! names are looked up when it has crashed.
 
 mod core_dump;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod image;
 mod modules;
 pub mod names;
@@ -13,7 +15,7 @@ mod symbolizer;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{
@@ -174,10 +176,11 @@ impl Crashes {
     }
 
     /// A process executed another program: its map is another one now.
-    pub fn executed(&mut self, process: ProcessKey) {
-        let services: Vec<_> = self.watched.iter().filter(|(_, it)| it.process == process).collect();
-        let services: Vec<_> = services.into_iter().map(|(service, _)| *service).collect();
-        for service in services {
+    pub fn executed(&mut self, pid: u32) {
+        let its = |watched: &&Watched| watched.process.pid == pid && watched.task.is_some();
+        let its = self.watched.iter().filter(|(_, watched)| its(watched));
+        let its: Vec<_> = its.map(|(service, watched)| (*service, watched.process)).collect();
+        for (service, process) in its {
             self.watch(service, Some(process));
         }
     }
@@ -270,7 +273,7 @@ fn dumped(crashed: &Crashed, site: &CrashSite) -> Dumped {
         signal: site.signal,
         user_id: process.map_or(0, |it| it.user_id),
         name: crashed.thread_name.clone(),
-        at: crashed.at.to_wall().into(),
+        at: SystemTime::try_from(crashed.at.to_wall()).unwrap_or(SystemTime::UNIX_EPOCH),
     }
 }
 

@@ -7,7 +7,7 @@ mod shop {
         #[inline(never)]
         pub fn first(&self) -> u64 {
             // SAFETY: none: it is meant to crash.
-            unsafe { self.0.add(2).read_volatile() }
+            unsafe { *self.0.add(2) }
         }
     }
 }
@@ -33,5 +33,5 @@ fn main() {
     if std::env::args().nth(1).as_deref() == Some("abort") {
         std::process::abort();
     }
-    println!("{}", shop::Basket(std::ptr::null()).first());
+    println!("{}", shop::Basket(std::hint::black_box(std::ptr::null())).first());
 }

@@ -140,6 +140,7 @@ impl Renderer<'_> {
             exit_signal: None,
             received_signal: None,
             oom: None,
+            crash: None,
         }
     }
 

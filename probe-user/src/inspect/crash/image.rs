@@ -50,7 +50,7 @@ pub struct Mapping {
 
 impl Mapping {
     /// A line of `/proc/PID/maps`, if it is code of a file.
-    fn of_line(line: &str) -> Option<Self> {
+    pub(super) fn of_line(line: &str) -> Option<Self> {
         let mut fields = line.splitn(6, ' ');
         let (start, end) = fields.next()?.split_once('-')?;
         let rights = fields.next()?;
@@ -64,7 +64,9 @@ impl Mapping {
         let is_code =
             rights.as_bytes().get(2) == Some(&b'x') && path.starts_with('/') && path.len() <= PATH_MAX;
         is_code.then_some(())?;
-        Some(Self { start: hex(start)?, end: hex(end)?, offset: hex(offset)?, inode, path: path.to_owned() })
+        let (start, end) = (hex(start)?, hex(end)?);
+        (start < end).then_some(())?;
+        Some(Self { start, end, offset: hex(offset)?, inode, path: path.to_owned() })
     }
 
     /// Whether this part of the file is mapped here.
@@ -191,7 +193,12 @@ pub fn build_id(file: &File) -> Option<String> {
     // By position: the descriptor is shared with the file's other readers.
     let length = rustix::io::pread(file, head.as_mut_slice(), 0).ok()?;
     head.truncate(length);
-    of_head::<FileHeader64<Endianness>>(&head).or_else(|| of_head::<FileHeader32<Endianness>>(&head))
+    build_id_of(&head)
+}
+
+/// The build id in the beginning of an ELF file.
+pub(super) fn build_id_of(head: &[u8]) -> Option<String> {
+    of_head::<FileHeader64<Endianness>>(head).or_else(|| of_head::<FileHeader32<Endianness>>(head))
 }
 
 fn of_head<Elf: FileHeader<Endian = Endianness>>(head: &[u8]) -> Option<String> {
@@ -200,7 +207,7 @@ fn of_head<Elf: FileHeader<Endian = Endianness>>(head: &[u8]) -> Option<String> 
     for segment in header.program_headers(endian, head).ok()? {
         let Ok(Some(mut notes)) = segment.notes(endian, head) else { continue };
         while let Ok(Some(note)) = notes.next() {
-            if note.name() == b"GNU" && note.n_type(endian) == NT_GNU_BUILD_ID.0 && !note.desc().is_empty() {
+            if note.name() == b"GNU" && note.n_type(endian) == NT_GNU_BUILD_ID && !note.desc().is_empty() {
                 return Some(hexadecimal(note.desc()));
             }
         }

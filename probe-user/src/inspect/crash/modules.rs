@@ -77,7 +77,7 @@ impl Files<'_> {
             (None, _, Some(address)) => {
                 let mapping = self.image.at(address)?;
                 frame.module = Some(mapping.path.clone());
-                frame.offset = Some(address - mapping.start + mapping.offset);
+                frame.offset = (address - mapping.start).checked_add(mapping.offset);
                 let index = self.open(mapping, None)?;
                 frame.build_id.clone_from(&self.found.get(index)?.build_id);
                 Some(index)

@@ -97,37 +97,41 @@ pub fn child() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let Ok(request) = serde_json::from_slice::<Request>(&text) else { return ExitCode::FAILURE };
+    match name_all(&request, say) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The daemon waits no longer.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Says what is known after each step, so that it stands should the next one take too long.
+fn name_all(request: &Request, mut say: impl FnMut(&Reply) -> io::Result<()>) -> io::Result<()> {
     let modules: Vec<_> = request.files.iter().map(|file| Module::open(file).ok()).collect();
-    let first = request.places.first().and_then(|place| modules.get(place.file)?.as_ref());
-    let is_go = first.is_some_and(Module::is_go);
-    let mut names = vec![Name::default(); request.places.len()];
-    for (name, place) in names.iter_mut().zip(&request.places) {
-        if let Some(Some(module)) = modules.get(place.file) {
-            name.symbol = module.address(place).and_then(|address| module.symbol(address));
-        }
-    }
-    if say(&Reply { names: names.clone(), is_go }).is_err() {
-        return ExitCode::FAILURE;
-    }
+    let module_of = |place: &Place| modules.get(place.file)?.as_ref();
+    let is_go = request.places.first().and_then(module_of).is_some_and(Module::is_go);
+    let by_symbol = |place: &Place| {
+        let module = module_of(place)?;
+        module.symbol(module.address(place)?)
+    };
+    let names = request.places.iter().map(|place| Name { symbol: by_symbol(place), line: None }).collect();
+    let mut reply = Reply { names, is_go };
+    say(&reply)?;
     for (index, module) in modules.iter().enumerate() {
         let Some(module) = module else { continue };
-        let its = |place: &&Place| place.file == index;
-        if !request.places.iter().any(|place| its(&place)) {
+        if !request.places.iter().any(|place| place.file == index) {
             continue;
         }
         let Some(context) = module.debug_information() else { continue };
-        for (name, place) in names.iter_mut().zip(&request.places).filter(|(_, place)| its(place)) {
-            if let Some(found) = module.address(place).and_then(|address| by_debug(&context, address)) {
+        for (name, place) in reply.names.iter_mut().zip(&request.places) {
+            let address = module.address(place).filter(|_| place.file == index);
+            if let Some(found) = address.and_then(|address| by_debug(&context, address)) {
                 name.symbol = found.symbol.or(name.symbol.take());
                 name.line = found.line;
             }
         }
-        // What is known so far stands, should the next file take too long.
-        if say(&Reply { names: names.clone(), is_go }).is_err() {
-            return ExitCode::FAILURE;
-        }
+        say(&reply)?;
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
 
 fn say(reply: &Reply) -> io::Result<()> {
@@ -218,10 +222,7 @@ impl Module {
     }
 
     fn debug_information(&self) -> Option<Context<Reader>> {
-        let elf = self
-            .files()
-            .find(|elf| elf.section_by_name(".debug_info").is_some())
-            .or_else(|| self.files().find(|elf| elf.section_by_name(".zdebug_info").is_some()))?;
+        let elf = self.files().find(|elf| elf.section_by_name(".debug_info").is_some())?;
         let endian = if elf.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
         let load = |id: SectionId| {
             Ok::<_, addr2line::gimli::Error>(EndianSlice::new(section(elf, id.name()), endian))
@@ -236,29 +237,44 @@ impl Module {
 fn section(elf: &Elf, name: &str) -> &'static [u8] {
     let data = elf.section_by_name(name).and_then(|section| section.compressed_data().ok());
     let Some(data) = data else { return &[] };
-    match data.format {
-        CompressionFormat::None => data.data,
-        CompressionFormat::Zlib if data.uncompressed_size <= SECTION_MAX => {
-            let mut bytes = Vec::new();
-            let unpacked = ZlibDecoder::new(data.data).take(data.uncompressed_size).read_to_end(&mut bytes);
-            // The process ends soon.
-            if unpacked.is_ok() { bytes.leak() } else { &[] }
-        }
-        _ => &[],
+    if data.format == CompressionFormat::None {
+        return data.data;
     }
+    if data.format != CompressionFormat::Zlib || data.uncompressed_size > SECTION_MAX {
+        return &[];
+    }
+    let mut bytes = Vec::new();
+    let unpacked = ZlibDecoder::new(data.data).take(data.uncompressed_size).read_to_end(&mut bytes);
+    // The process ends soon.
+    if unpacked.is_ok() { bytes.leak() } else { &[] }
 }
 
-/// The innermost function at an address, which may be inlined into another, and its line.
+/// The function at an address, as the symbol table has it too, and the line. A function that is inlined there is part of the
+/// line: `slice.rs:12 in first, from main.rs:34`.
 fn by_debug(context: &Context<Reader>, address: u64) -> Option<Name> {
     let mut frames = context.find_frames(address).skip_all_loads().ok()?;
-    let innermost = frames.next().ok()??;
-    let symbol = innermost.function.as_ref().and_then(|function| function.raw_name().ok());
-    let line = innermost.location.and_then(|location| {
-        let path = location.file?;
-        let file = path.rsplit('/').next().unwrap_or(path);
-        Some(short(&format!("{file}:{}", location.line?)))
-    });
-    Some(Name { symbol: symbol.map(|name| demangled(&name)), line })
+    let mut name = Name::default();
+    let mut lines = Vec::new();
+    let mut next = frames.next().ok()?;
+    while let Some(frame) = next {
+        next = frames.next().ok()?;
+        let function = frame.function.as_ref().and_then(|function| function.raw_name().ok());
+        let function = function.map(|name| demangled(&name));
+        let place = frame.location.and_then(|location| {
+            let path = location.file?;
+            Some(format!("{}:{}", path.rsplit('/').next().unwrap_or(path), location.line?))
+        });
+        match (next.is_some(), place, function) {
+            (true, Some(place), Some(inlined)) => lines.push(format!("{place} in {inlined}")),
+            (true, place, _) => lines.extend(place),
+            (false, place, function) => {
+                lines.extend(place);
+                name.symbol = function;
+            }
+        }
+    }
+    name.line = (!lines.is_empty()).then(|| short(&lines.join(", from ")));
+    Some(name)
 }
 
 fn demangled(name: &str) -> String {
@@ -291,4 +307,52 @@ fn map(file: RawFd) -> io::Result<&'static [u8]> {
         std::slice::from_raw_parts(at.cast::<u8>(), length)
     };
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
+
+    use super::*;
+    use crate::{host::ProcReader, inspect::crash::image::Image};
+
+    #[inline(never)]
+    fn a_function_that_is_named() -> usize {
+        std::hint::black_box(a_function_that_is_named as fn() -> usize) as usize
+    }
+
+    #[test]
+    fn symbols_come_first_and_lines_after_them() {
+        let reader = ProcReader::new("/").unwrap();
+        let image = Image::read(&reader, reader.key_of(std::process::id()).unwrap()).unwrap();
+        let address = a_function_that_is_named() as u64;
+        let mapping = image.at(address).unwrap();
+        let offset = address - mapping.start + mapping.offset;
+        let (file, _) = image.open(mapping, None).unwrap();
+        let files = vec![RequestFile { file: file.as_raw_fd(), debug: None }];
+        let place = Place { file: 0, offset, is_return: false };
+        let nowhere = [Place { offset: u64::MAX, ..place }, Place { file: 9, ..place }];
+        let request = Request { files, places: [place].into_iter().chain(nowhere).collect() };
+        let mut replies = Vec::new();
+        name_all(&request, |reply| {
+            replies.push(reply.clone());
+            Ok(())
+        })
+        .unwrap();
+        let [first, last] = &replies[..] else { panic!("{replies:?}") };
+        let symbol = first.names[0].symbol.as_deref().unwrap();
+        assert!(symbol.ends_with("::tests::a_function_that_is_named"), "{symbol}");
+        assert_eq!(first.names[0].line, None);
+        assert!(last.names[0].line.as_ref().is_some_and(|it| it.starts_with("names.rs:")), "{last:?}");
+        assert_eq!(last.names[1..], [Name::default(), Name::default()]);
+        assert!(!last.is_go);
+    }
+
+    #[test]
+    fn names_are_demangled_and_bounded() {
+        assert_eq!(demangled("_ZN4shop6Basket5firstEv"), "shop::Basket::first()");
+        assert_eq!(demangled("_RNvCskwGfYPst2Cb_3foo3bar"), "foo::bar");
+        assert_eq!(demangled("main"), "main");
+        assert_eq!(demangled(&"é".repeat(5000)).len(), NAME_MAX);
+    }
 }

@@ -82,7 +82,7 @@ fn read_until(from: &mut ChildStdout, until: Instant, answer: &mut Vec<u8>) {
     while answer.len() < REPLY_MAX {
         let left = until.saturating_duration_since(Instant::now());
         let Ok(left) = Timespec::try_from(left) else { return };
-        let readable = poll(&mut [PollFd::new(from, PollFlags::IN)], Some(&left));
+        let readable = poll(&mut [PollFd::new(&*from, PollFlags::IN)], Some(&left));
         if !matches!(readable, Ok(1)) {
             return;
         }
