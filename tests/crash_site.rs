@@ -8,7 +8,7 @@ use std::{
 };
 
 use hostprobe_tests::{
-    crash_site::{Case, build::Programs, build::source, signal, until_map_is_read, waiting},
+    crash_site::{Case, build::Programs, build::source, prepare, signal, waiting},
     daemon::{Daemon, field},
     incident_events::{is, text},
     parts::{available, built, require, require_root},
@@ -17,7 +17,7 @@ use hostprobe_tests::{
 use serde_json::Value;
 
 /// Far more than anything here takes: reaching it is a failure.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(120);
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/crash-site.md");
 const BEGIN: &str = "<!-- cases -->\n";
@@ -161,7 +161,8 @@ fn a_crash_is_named_without_a_core_dump() {
     let services: String = cases.iter().map(Case::service).collect();
     let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{services}"), &["--log", "debug"]);
     daemon.ready();
-    let found: Vec<_> = cases.iter().map(|case| case.crash(&daemon)).collect();
+    let pids = prepare(&daemon, &cases);
+    let found: Vec<_> = cases.iter().zip(pids).map(|(case, pid)| case.crash(&daemon, pid)).collect();
     for (case, crash) in cases.iter().zip(&found) {
         eprintln!(
             "{}: {} {:?} {:?}",
@@ -336,10 +337,9 @@ fn a_core_dump_is_named_by_its_path_and_alert_and_explain_have_the_place() {
     );
     let daemon = Daemon::start(&config, &["--log", "debug"]);
     daemon.ready();
-    let pid = until("it waits", LONG, || waiting("dumping"));
-    until_map_is_read(&daemon, pid);
+    let pids = prepare(&daemon, &[Case::new("", "dumping", &[], "")]);
     let mark = daemon.mark();
-    signal(pid);
+    pids.into_iter().for_each(signal);
     let update = daemon.wait_for_after(
         mark,
         |event| is(event, "incident.update", "dumping") && field(event, "incident.crash.core").is_some(),
@@ -373,16 +373,13 @@ fn a_hostile_file_costs_the_names_and_nothing_else() {
     }
     let programs = Programs::new();
     let files = hostile_files(&programs);
-    let cases: Vec<_> = files.iter().map(|(name, command)| (*name, command.clone())).collect();
-    let services: String = cases
-        .iter()
-        .map(|(name, program)| Case::new("", name, &[program, "library"], "").service())
-        .collect();
+    let case = |(name, program): &(&'static str, String)| Case::new("", name, &[program, "library"], "");
+    let cases: Vec<_> = files.iter().map(case).collect();
+    let services: String = cases.iter().map(Case::service).collect();
     let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{services}"), &["--log", "debug"]);
     daemon.ready();
-    for (name, program) in &cases {
-        let pid = until("it waits", LONG, || waiting(name));
-        until_map_is_read(&daemon, pid);
+    let pids = prepare(&daemon, &cases);
+    for ((name, program), pid) in files.iter().zip(pids) {
         let library = Path::new(program).with_file_name("libfoo.so.1");
         spoil(name, &library);
         let mark = daemon.mark();

@@ -26,6 +26,9 @@ const ABORTED_WRITE: u64 = 1 << 6;
 /// A push or a call that finds no more stack misses it by less than a page. Compilers touch larger frames page by page.
 const STACK_REACH: u64 = 4096;
 
+/// No file is larger: the kernel's limit is 2⁶³ bytes.
+const OFFSET_MAX: u64 = 1 << 63;
+
 impl Enricher {
     /// The process that a signal is for, if it is known.
     pub fn known_process(&self, key: ProcessKey) -> Option<&Process> {
@@ -46,7 +49,19 @@ pub fn crash_site(received: &ReceivedSignal, stack: &CrashStack) -> CrashSite {
         && address
             .zip(stack.registers)
             .is_some_and(|(address, registers)| address.abs_diff(registers.stack_pointer) <= STACK_REACH);
-    let mut frames: Vec<_> = stack.frames.iter().map(frame).collect();
+    // The kernel takes an address between two files for one in the next file, before its beginning.
+    let is_place = |frame: &&StackFrame| match frame {
+        StackFrame::File { offset, .. } => *offset < OFFSET_MAX,
+        StackFrame::Address(_) => true,
+    };
+    let mut frames: Vec<_> = match (access, address) {
+        // What it jumped to is in no file, whatever the kernel says.
+        (Some(MemoryAccess::Execute), Some(address)) => {
+            let callers = stack.frames.iter().skip(1).take_while(is_place);
+            [StackFrame::Address(address)].iter().chain(callers).map(frame).collect()
+        }
+        _ => stack.frames.iter().take_while(is_place).map(frame).collect(),
+    };
     let came_from = |registers: Registers| registers.return_address;
     if access == Some(MemoryAccess::Execute)
         && cfg!(target_arch = "x86_64")
@@ -159,8 +174,13 @@ mod tests {
         let addresses: Vec<_> = site.stack.iter().map(|frame| frame.address).collect();
         assert_eq!(addresses, [Some(0), Some(0x5555_1111), Some(0x5555_2222)]);
         assert_eq!(site.access, Some(MemoryAccess::Execute));
-        let without = CrashStack { registers: None, ..jump };
+        let without = CrashStack { registers: None, ..jump.clone() };
         assert_eq!(crash_site(&received(11, 1), &without).stack.len(), 2);
+        let before_a_file = StackFrame::File { build_id: [0xab; 20], offset: 0xffff_a9ee_d934_a000 };
+        let frames = vec![before_a_file, StackFrame::Address(0x5555_2222), before_a_file];
+        let site = crash_site(&received(11, 1), &CrashStack { frames, ..jump });
+        let addresses: Vec<_> = site.stack.iter().map(|frame| frame.address).collect();
+        assert_eq!(addresses, [Some(0), Some(0x5555_1111), Some(0x5555_2222)]);
     }
 
     #[test]

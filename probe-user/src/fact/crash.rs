@@ -117,7 +117,8 @@ impl CrashSite {
         }
         let is_outside =
             |frame: &&CrashFrame| frame.module_name().is_some_and(|module| !ABORTING.contains(&module));
-        let outside = if self.is_raised { self.stack.iter().find(is_outside) } else { None };
+        let outside =
+            if self.is_raised && self.signal == SIGABRT { self.stack.iter().find(is_outside) } else { None };
         outside.or(self.stack.first())
     }
 

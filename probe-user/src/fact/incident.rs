@@ -348,12 +348,12 @@ pub struct FaultContext {
     pub changes: Vec<String>,
     /// Where the main process crashed.
     #[serde(default)]
-    pub crash: Option<CrashSite>,
+    pub crash: Option<Box<CrashSite>>,
 }
 
 impl FaultContext {
     pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
-        let of_crash = self.crash.iter_mut().flat_map(CrashSite::texts);
+        let of_crash = self.crash.iter_mut().flat_map(|crash| crash.texts());
         self.logs.iter_mut().chain(&mut self.changes).chain(of_crash)
     }
 }

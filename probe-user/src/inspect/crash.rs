@@ -45,16 +45,22 @@ const READ_EVERY: Duration = Duration::from_secs(600);
 /// How long a reading of a map may take, and one of a process that is about to be gone.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the search for names, and then for the core dump, may take.
-const NAMES_TIMEOUT: Duration = Duration::from_millis(1000);
+/// How long the search for names may take, and how long it may wait for others: services that depend on each other crash at
+/// once. How long the search for the core dump may take after it.
+const NAMES_TIMEOUT: Duration = Duration::from_secs(3);
+const TURN_TIMEOUT: Duration = Duration::from_secs(12);
 const CORE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// A fault that is noticed this long after a crash may still be that crash: systemd reports the failed state of a unit later
 /// than the kernel reports the exit.
 const SETTLES: Duration = Duration::from_secs(2);
 
-/// How long a crash is waited for: somewhat longer than that.
-const PATIENCE: Duration = Duration::from_millis(1700);
+/// How long a person waits for the names, who gets what is known by then. What comes later is an update.
+const PATIENCE: Duration = Duration::from_secs(1);
+const COMPLETE_TIMEOUT: Duration = Duration::from_secs(18);
+
+/// A search that ends by itself is waited for a little longer.
+const LATE: Duration = Duration::from_millis(200);
 
 /// The most processes whose files are kept open.
 const OPEN_MAX: usize = 512;
@@ -124,11 +130,12 @@ impl Crash {
         self.site.borrow().site.clone()
     }
 
-    /// The core dump, once it is found; None if there is none, or if the service has crashed again meanwhile.
-    pub async fn core(mut self) -> Option<String> {
-        let _ = timeout(PATIENCE, self.site.wait_for(|found| found.site.core.is_some())).await;
+    /// What is known in the end; None if the service has crashed again meanwhile.
+    pub async fn complete(mut self) -> Option<CrashSite> {
+        // The search drops its sender when it is over.
+        let _ = timeout(COMPLETE_TIMEOUT, async { while self.site.changed().await.is_ok() {} }).await;
         self.present.upgrade()?;
-        self.site.borrow().site.core.clone()
+        Some(self.site.borrow().site.clone())
     }
 }
 
@@ -217,18 +224,16 @@ impl Crashes {
             self.latest.insert(*service, latest);
         }
         tokio::spawn(async move {
-            let began = Instant::now();
             // A process that dumps core keeps its map for that long, and that is the latest one.
-            let present = reads.read(NAMES_TIMEOUT, move || Image::read(&reader, key)).await;
+            let present = reads.read(READ_TIMEOUT, move || Image::read(&reader, key)).await;
             let image = present.ok().flatten().or(known).unwrap_or_default();
             let of_names = (image.clone(), site.clone());
             let search = move || {
                 let (image, mut site) = of_names;
-                modules::name(&mut site, &image, began + NAMES_TIMEOUT);
+                modules::name(&mut site, &image, Instant::now() + NAMES_TIMEOUT);
                 site
             };
-            let left = NAMES_TIMEOUT.saturating_sub(began.elapsed()) + Duration::from_millis(100);
-            let mut site = match turns.answer("crash-site", left, search).await {
+            let mut site = match turns.answer("crash-site", TURN_TIMEOUT, search).await {
                 Ok(named) => named,
                 Err(error) => {
                     tracing::debug!("crash site of pid {}: no names: {error}", key.pid);
@@ -237,9 +242,9 @@ impl Crashes {
             };
             let _ = sender.send(Found { site: site.clone(), names_are_there: true });
             let dumped = dumped(&crashed, &site);
-            let find = move || core_dump::find(&Pattern::read(), &dumped, &image, began + CORE_TIMEOUT);
-            let left = CORE_TIMEOUT.saturating_sub(began.elapsed()) + Duration::from_millis(100);
-            if let Ok(Some(core)) = reads.read(left, find).await {
+            let until = Instant::now() + CORE_TIMEOUT;
+            let find = move || core_dump::find(&Pattern::read(), &dumped, &image, until);
+            if let Ok(Some(core)) = reads.read(CORE_TIMEOUT + LATE, find).await {
                 site.core = Some(core);
                 let _ = sender.send(Found { site, names_are_there: true });
             }

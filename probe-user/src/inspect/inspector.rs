@@ -23,7 +23,7 @@ use crate::{
     config::{Service, SnapshotOptions},
     engine::EarlySample,
     fact::{
-        CrashSite, Examination, FaultContext, Holder, Process, ProcessExit, ProcessKey, Sender, ServiceId,
+        Examination, FaultContext, Holder, Process, ProcessExit, ProcessKey, Sender, ServiceId,
         process::whereabouts,
     },
     host::{Awaited, LeftProcesses, ProcReader, Survey, holder::Client},
@@ -193,7 +193,7 @@ impl Inspector {
 
     /// Gathers what explains the fault of a service to a person: the last lines of its log, of this run if it is a unit, and
     /// what was changed before, and where its main process crashed. The answer comes as [`Answer::Context`], and comes once more
-    /// if a core dump is found later.
+    /// if names or a core dump are found later.
     pub(crate) fn gather_context(&self, service: &Service, invocation: Option<String>, since: Timestamp) {
         let (id, reads) = (service.id, self.context_reads.clone());
         let ended = self.ended.get(&id).cloned();
@@ -226,14 +226,14 @@ impl Inspector {
                 tracing::debug!("the last lines of a service cannot be read: {error}");
                 Vec::new()
             });
-            let mut context = FaultContext { logs, changes, crash: named };
-            let is_complete = context.crash.as_ref().is_none_or(|site| site.core.is_some());
+            let mut context = FaultContext { logs, changes, crash: named.map(Box::new) };
             outcomes.send(Answer::Context(id, context.clone())).await;
-            // `systemd-coredump` may take a second, and nothing waits for that.
-            if let (Some(crash), false) = (crash, is_complete)
-                && let Some(core) = crash.core().await
+            // Names can take seconds when several services crash at once, and `systemd-coredump` takes its time.
+            if let Some(crash) = crash
+                && let Some(site) = crash.complete().await
+                && context.crash.as_deref() != Some(&site)
             {
-                context.crash = context.crash.map(|site| CrashSite { core: Some(core), ..site });
+                context.crash = Some(Box::new(site));
                 outcomes.send(Answer::Context(id, context)).await;
             }
         });

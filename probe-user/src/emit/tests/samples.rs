@@ -123,7 +123,7 @@ fn an_incident() -> Incident {
         context: FaultContext {
             logs: vec!["api: out of cheese".to_owned()],
             changes: vec!["its program /opt/api was changed 40 s before".to_owned()],
-            crash: Some(CrashSite::example()),
+            crash: Some(Box::new(CrashSite::example())),
         },
         drill: Some("alice (as root)".to_owned()),
         host: None,

@@ -157,13 +157,10 @@ fn in_journal(dumped: &Dumped) -> Result<Option<String>, SdJournalError> {
     query.match_exact("MESSAGE_ID", MESSAGE_ID);
     query.match_exact("COREDUMP_PID", dumped.pid.to_string().as_bytes());
     query.since_realtime(u64::try_from(since.as_micros()).unwrap_or_default()).limit(1);
-    for entry in query.iter()? {
-        let entry = entry?;
-        let file = entry.get("COREDUMP_FILENAME").map(String::from_utf8_lossy);
-        // It may have kept none: the dump was too large, or its limit is 0.
-        return Ok(Some(file.map_or_else(|| format!("coredumpctl info {}", dumped.pid), Into::into)));
-    }
-    Ok(None)
+    let Some(entry) = query.iter()?.next().transpose()? else { return Ok(None) };
+    let file = entry.get("COREDUMP_FILENAME").map(String::from_utf8_lossy);
+    // It may have kept none: the dump was too large, or its limit is 0.
+    Ok(Some(file.map_or_else(|| format!("coredumpctl info {}", dumped.pid), Into::into)))
 }
 
 #[cfg(test)]

@@ -31,6 +31,12 @@ pub fn name(site: &mut CrashSite, image: &Image, until: Instant) {
             places.push((depth, Place { file, offset, is_return: depth > 0 }));
         }
     }
+    // Where the code keeps no frame pointers, what the kernel follows ends in data.
+    if !image.mappings.is_empty() {
+        let is_code = |frame: &CrashFrame| frame.module.is_some() || frame.build_id.is_some();
+        let last = site.stack.iter().rposition(is_code).unwrap_or_default();
+        site.stack.truncate(last + 1);
+    }
     let program = image.program_path().and_then(|path| path.rsplit('/').next());
     let runtime = RUNTIMES.iter().find(|(prefix, _)| program.is_some_and(|it| it.starts_with(prefix)));
     site.runtime = runtime.map(|(_, runtime)| (*runtime).to_owned());
