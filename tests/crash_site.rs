@@ -31,7 +31,8 @@ const WITHOUT_FRAMES: [&str; 4] = ["-g", "-O2", "-fomit-frame-pointer", "-pie"];
 fn of_c(programs: &mut Programs) -> Vec<Case> {
     let framed = programs.c("framed", &WITH_FRAMES);
     let unframed = programs.c("unframed", &WITHOUT_FRAMES);
-    let stripped = programs.c("stripped", &WITHOUT_FRAMES);
+    // Another build than that of which the debug information is kept below.
+    let stripped = programs.c("stripped", &["-g", "-O3", "-fomit-frame-pointer", "-pie"]);
     programs.strip(&stripped);
     let symbols_only = programs.c("symbols", &["-O2", "-fomit-frame-pointer", "-pie"]);
     let separate = programs.c("separate", &WITHOUT_FRAMES);
@@ -251,7 +252,7 @@ fn of_languages(programs: &Programs) -> Vec<Case> {
     let mut cases = vec![
         Case {
             line: Some("crash.cc:9"),
-            stack: &["shop::Basket<long>::first(int) const", "main"],
+            stack: &["shop::Basket<long>::first(int) const"],
             ..Case::new(
                 "C++, in a method of a template",
                 "cpp",
@@ -289,7 +290,8 @@ fn of_languages(programs: &Programs) -> Vec<Case> {
         let go = programs.single("go", "/usr/bin/go", &["build"], "crash.go");
         let ready = format!("CRASH_READY={}", programs.path("ready").display());
         cases.push(Case {
-            line: None,
+            line: Some("sys_linux_amd64.s:…"),
+            stack: &["runtime.raise"],
             ..Case::new(
                 "Go, with `GOTRACEBACK=crash`",
                 "go",

@@ -7,7 +7,7 @@ mod shop {
         #[inline(never)]
         pub fn first(&self) -> u64 {
             // SAFETY: none: it is meant to crash.
-            unsafe { *self.0.add(2) }
+            unsafe { *std::hint::black_box(self.0.add(2)) }
         }
     }
 }

@@ -4,7 +4,7 @@ struct header {
 	int length;
 };
 
-__attribute__((noinline)) static int length_of(const struct header *header)
+__attribute__((noipa)) static int length_of(const struct header *header)
 {
 	return header->length;
 }
