@@ -22,6 +22,7 @@ pub mod process;
 mod reload;
 mod server;
 mod settings;
+mod signal;
 pub mod socket;
 mod source;
 pub mod summary;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::process::signal_name;
+use super::signal::signal_name;
 
 const SIGILL: u8 = 4;
 const SIGTRAP: u8 = 5;
