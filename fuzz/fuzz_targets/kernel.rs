@@ -5,6 +5,7 @@ use std::{path::Path, sync::OnceLock};
 
 use hostprobe::{
     host::{self, Cgroups},
+    inspect::crash,
     sensor::{
         ebpf::{
             btf::{KernelTypes, reduce},
@@ -30,6 +31,8 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
             }
         }
         b'c' => drop(connector_event(bytes)),
+        b'e' => drop(crash::fuzz::build_id(bytes)),
+        b'm' => _ = crash::fuzz::mappings(&String::from_utf8_lossy(bytes)),
         b's' => drop(host::fuzz::sockets(bytes)),
         b'h' => {
             let line = String::from_utf8_lossy(bytes);

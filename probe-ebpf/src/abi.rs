@@ -22,6 +22,8 @@ use core::mem::size_of;
 // This file is the root of a crate, so its modules would otherwise lie beside the programs.
 #[path = "abi/cgroup.rs"]
 mod cgroup;
+#[path = "abi/crash.rs"]
+mod crash;
 #[path = "abi/host.rs"]
 mod host;
 #[path = "abi/loss.rs"]
@@ -36,6 +38,7 @@ mod socket;
 mod watch;
 
 pub use cgroup::*;
+pub use crash::*;
 pub use host::*;
 pub use loss::*;
 pub use oom::*;
@@ -64,6 +67,7 @@ pub const KIND_BLOCK_ERROR: u32 = 12;
 pub const KIND_FILE_SYSTEM_ERROR: u32 = 13;
 pub const KIND_MACHINE_CHECK: u32 = 14;
 pub const KIND_MEMORY_ERROR: u32 = 15;
+pub const KIND_CRASH: u32 = 16;
 
 /// First field of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

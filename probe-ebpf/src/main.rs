@@ -8,6 +8,7 @@
 mod budget;
 mod cgroup;
 mod cgroup_mkdir;
+mod crash;
 mod exec;
 mod exit;
 mod field;

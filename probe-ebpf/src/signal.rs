@@ -2,7 +2,8 @@
 //!
 //! The exit record names the sender of the signal that the process died of, so this program stores deadly signals
 //! ([`sent_signal`]). A stop of a watched process is a record of its own, because the process lives on and no other hook
-//! reports it. So is the signal of a core dump, which can take minutes until the exit.
+//! reports it. So is the signal of a core dump, which can take minutes until the exit. If the process's own thread causes
+//! it, the record says where ([`crash`]).
 
 use aya_ebpf::{
     helpers::{bpf_get_current_cgroup_id, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns},
@@ -16,7 +17,7 @@ use probe_abi::{
 };
 
 use crate::{
-    budget,
+    budget, crash,
     field::{self, offsets, pointer, read},
     oom,
     ring::{self, URGENT},
@@ -112,7 +113,12 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
     }
     sent_signal::store(&target, &sent);
     if dumps_core(receiver, &target) {
-        submit(KIND_CORE_SIGNAL, receiver, target.tgid, &sent);
+        // Another process's stack says nothing of the receiver.
+        if sender_tgid == target.tgid {
+            crash::submit(&ctx, info, receiver, target.tgid, &sent);
+        } else {
+            submit(KIND_CORE_SIGNAL, receiver, target.tgid, &sent);
+        }
     }
     0
 }

@@ -21,7 +21,9 @@ mod watch;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use hostprobe::{config, emit, fact::CommandKind, host, process::self_test, sensor::ebpf};
+use hostprobe::{
+    config, emit, fact::CommandKind, host, inspect::crash::names, process::self_test, sensor::ebpf,
+};
 
 use self::output::{NOT_POSSIBLE, Page, complain, print, print_json};
 
@@ -94,6 +96,9 @@ enum Command {
     /// The child of the self-test at the daemon's start
     #[command(name = self_test::SUBCOMMAND, hide = true)]
     SelfTestChild,
+    /// The process that names the places of a crash
+    #[command(name = names::SUBCOMMAND, hide = true)]
+    CrashNames,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -132,6 +137,7 @@ pub fn run() -> ExitCode {
         Command::Completions { shell } => completions(shell),
         Command::KernelSymbols { file } => kernel_symbols(&file),
         Command::SelfTestChild => self_test::child(),
+        Command::CrashNames => names::child(),
     }
 }
 

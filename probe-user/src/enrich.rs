@@ -3,6 +3,7 @@
 //! Records hold identities only. A process that ended has no command line any more, so the table of processes is filled
 //! before: from `/proc` at the start, then from every exec.
 
+mod crash;
 mod exit;
 mod groups;
 mod host;
@@ -19,6 +20,7 @@ mod tests;
 
 use std::{borrow::Cow, collections::HashSet};
 
+pub use crash::crash_site;
 use groups::Groups;
 pub use host::host_reading;
 pub use membership::Members;

@@ -4,6 +4,7 @@
 //! decides on them, and [`crate::emit`] alone turns them into JSON.
 
 mod agent;
+pub mod crash;
 mod drill;
 mod event;
 mod growth;
@@ -21,6 +22,7 @@ pub mod process;
 mod reload;
 mod server;
 mod settings;
+mod signal;
 pub mod socket;
 mod source;
 mod stacks;
@@ -28,6 +30,7 @@ pub mod summary;
 pub mod unit;
 
 pub use agent::*;
+pub use crash::*;
 pub use drill::*;
 pub use event::*;
 pub use growth::*;

@@ -5,6 +5,7 @@ pub mod answer;
 pub mod blocking_reads;
 pub mod changes;
 pub mod control_probe;
+pub mod crash;
 pub mod examine;
 pub mod hang_stacks;
 pub mod holders;

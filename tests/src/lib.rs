@@ -6,6 +6,7 @@ pub mod bench;
 pub mod cgroup;
 pub mod core_dump;
 pub mod cpu;
+pub mod crash_site;
 pub mod daemon;
 pub mod deaths;
 pub mod demo;

@@ -102,7 +102,8 @@ pub struct Exec {
     pub argv: [u8; ARGV_LEN],
 }
 
-/// A watched process was sent a signal that stops it, or ends it with a core dump. Urgent ring.
+/// A watched process was sent a signal that stops it, or another process sent it one that ends it with a core dump. Urgent
+/// ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct ReceivedSignal {

@@ -263,6 +263,15 @@ pub(super) fn explanation_page(explanation: &Explanation, down: Option<&str>) ->
     if let Some(file) = &incident.snapshot {
         page.line(format_args!("  snapshot:   {file}"));
     }
+    if let Some(crash) = &incident.crash {
+        page.line(format_args!("  crash:      {}", crash.summary));
+        for (heading, text) in [("line:", &crash.line), ("core dump:", &crash.core)] {
+            if let Some(text) = text {
+                page.line(format_args!("  {heading:<11} {text}"));
+            }
+        }
+        headed(&mut page, "stack:", crash.stack.as_deref());
+    }
     if let Some(stacks) = &incident.stacks {
         show_stacks(stacks, &mut page);
     }

@@ -11,7 +11,8 @@ use crate::{
         ExitStatus, Fact, FaultContext, HostCheck, Listener, Membership, Observation, ProcessExit,
         ProcessKey, ServiceId,
     },
-    sensor::record::{Exec, Exit, HostReport, Listen, Oom, ReceivedSignal, Record},
+    inspect::crash::Crashed,
+    sensor::record::{CrashStack, Exec, Exit, HostReport, Listen, Oom, ReceivedSignal, Record},
 };
 
 impl Daemon {
@@ -52,7 +53,7 @@ impl Daemon {
             Record::Connect(record) => self.on_connect(&record),
             Record::AcceptQueue(record) => self.on_accept_queue(&record),
             Record::Stop(record) => self.on_stop(&record),
-            Record::CoreSignal(record) => self.on_core_signal(&record),
+            Record::CoreSignal(record, stack) => self.on_core_signal(&record, stack.as_deref()),
             Record::Retransmits(record) => self.on_retransmits(&record),
             Record::Host(record) => self.on_host_report(record),
             Record::Cgroup(record) => self.enricher.cgroup_made(record),
@@ -61,6 +62,7 @@ impl Daemon {
 
     fn on_exec(&mut self, record: &Exec) {
         let executable = self.enricher.exec(record);
+        self.executor.inspector.crashes.executed(record.pid);
         self.remove_departed(record);
         if let Some(executable) = executable {
             self.look_for_executable(&executable);
@@ -74,7 +76,11 @@ impl Daemon {
             return;
         }
         match self.enricher.exit(record) {
-            Some((exit, member)) => self.on_process_exit(exit, member),
+            Some((mut exit, member)) => {
+                let crash = self.executor.inspector.crashes.ended(exit.process.key, exit.at);
+                exit.crash = crash.map(Box::new);
+                self.on_process_exit(exit, member);
+            }
             None => self.sensors.count_unidentified(),
         }
     }
@@ -129,8 +135,18 @@ impl Daemon {
     }
 
     /// The stream gets the signal with the exit.
-    fn on_core_signal(&mut self, record: &ReceivedSignal) {
+    fn on_core_signal(&mut self, record: &ReceivedSignal, stack: Option<&CrashStack>) {
         let (signal, services) = self.enricher.core_signal(record);
+        if let Some(stack) = stack {
+            let crashed = Crashed {
+                key: signal.process,
+                at: signal.at,
+                process: self.enricher.known_process(signal.process).cloned(),
+                thread_name: stack.thread_name.clone(),
+            };
+            let site = enrich::crash_site(record, stack);
+            self.executor.inspector.crashes.crashed(&services, crashed, site);
+        }
         for service in services {
             self.observe(Observation::CoreSignal(signal, service));
         }
@@ -179,7 +195,8 @@ impl Daemon {
             self.set_main(*service, None);
             let member = Membership { service: *service, main: true };
             let left_processes = self.executor.has_left_processes(*service, &exit);
-            let exit = ProcessExit { left_processes, ..exit.clone() };
+            // No decision depends on the place.
+            let exit = ProcessExit { left_processes, crash: None, ..exit.clone() };
             self.observe(Observation::Exit(exit, member, event));
         }
         // The host may be the cause.

@@ -20,6 +20,7 @@ impl Daemon {
         if main.is_some() && main == before {
             return;
         }
+        self.executor.inspector.crashes.watch(service, main);
         let mut done = Vec::new();
         done.extend(gone.map(|pid| self.sensors.unwatch_process(pid)));
         // A process that is still another service's main one heads that one's lineage from now on.

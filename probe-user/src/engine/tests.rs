@@ -283,6 +283,7 @@ fn exit(pid: u32, at: Timestamp, status: ExitStatus, sender: Option<Sender>) -> 
         max_rss_bytes: 0,
         namespace_end: None,
         left_processes: false,
+        crash: None,
     }
 }
 

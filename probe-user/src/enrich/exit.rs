@@ -44,6 +44,7 @@ impl Enricher {
             max_rss_bytes: record.max_rss_pages.saturating_mul(self.page_bytes),
             namespace_end: self.namespace_end(record),
             left_processes: false,
+            crash: None,
         };
         if record.namespace_init {
             self.namespaces.ended(&exit);
@@ -119,6 +120,7 @@ impl Enricher {
             max_rss_bytes: 0,
             namespace_end: None,
             left_processes: false,
+            crash: None,
         }
     }
 

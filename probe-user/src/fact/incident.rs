@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventId, HangStacks, HostSubject, ServiceId};
+use super::{CrashSite, EventId, HangStacks, HostSubject, ServiceId};
 use crate::clock::Timestamp;
 
 /// What happened to a service.
@@ -352,12 +352,16 @@ pub struct FaultContext {
     /// What the threads waited for, if the service hung.
     #[serde(default)]
     pub stacks: Option<HangStacks>,
+    /// Where the main process crashed.
+    #[serde(default)]
+    pub crash: Option<Box<CrashSite>>,
 }
 
 impl FaultContext {
     pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
         let stacks = self.stacks.iter_mut().flat_map(HangStacks::texts);
-        self.logs.iter_mut().chain(&mut self.changes).chain(stacks)
+        let of_crash = self.crash.iter_mut().flat_map(|crash| crash.texts());
+        self.logs.iter_mut().chain(&mut self.changes).chain(stacks).chain(of_crash)
     }
 }
 

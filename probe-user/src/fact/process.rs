@@ -4,7 +4,8 @@ use std::{fmt, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ServiceId, Source};
+pub use super::signal::signal_name;
+use super::{CrashSite, ServiceId, Source};
 use crate::clock::Timestamp;
 
 /// A process without the ambiguity of a reused pid.
@@ -144,20 +145,6 @@ impl fmt::Display for ExitStatus {
     }
 }
 
-/// A signal's name with its prefix, such as `SIGSEGV`; real-time signals count from `SIGRTMIN`.
-pub fn signal_name(number: u8) -> String {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    match usize::from(number) {
-        at @ 1..=31 => format!("SIG{}", NAMES[at - 1]),
-        at @ 32..=64 => format!("SIGRTMIN+{}", at - 32),
-        _ => format!("signal {number}"),
-    }
-}
-
 /// The sender of the signal that ended a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sender {
@@ -220,6 +207,9 @@ pub struct ProcessExit {
     /// It was a main process, and other processes of its service may live on.
     #[serde(default)]
     pub left_processes: bool,
+    /// Where it crashed, as far as it was known by then.
+    #[serde(default)]
+    pub crash: Option<Box<CrashSite>>,
 }
 
 /// The end of a pid namespace's init, which ends all processes of the namespace.

@@ -12,6 +12,7 @@ use super::{
     answer::Answer,
     blocking_reads::BlockingReads,
     changes,
+    crash::Crashes,
     examine::Sample,
     hang_stacks::HangInspector,
     log_lines,
@@ -59,6 +60,7 @@ pub struct Inspector {
     /// Logs and configurations are on disks, of which one may not answer.
     context_reads: OneAtATime,
     hangs: HangInspector,
+    pub(crate) crashes: Crashes,
     /// An early sample of each silent service, until an examination uses it.
     early: HashMap<ServiceId, PendingSample>,
     /// The server that a silent service waited for when it was last looked.
@@ -75,6 +77,7 @@ struct PendingSample {
 impl Inspector {
     pub(crate) fn new(reader: ProcReader, outcomes: Outcomes<Answer>, snapshots: SnapshotOptions) -> Self {
         Self {
+            crashes: Crashes::new(reader.clone()),
             reader,
             blocking_reads: BlockingReads::new(),
             outcomes,
@@ -94,6 +97,7 @@ impl Inspector {
         self.ended.remove(&service);
         self.early.remove(&service);
         self.awaited.remove(&service);
+        self.crashes.remove(service);
     }
 
     /// A reload changed where snapshots go, or how many are kept.
@@ -210,13 +214,16 @@ impl Inspector {
     }
 
     /// Gathers what explains the fault of a service to a person: the last lines of its log, of this run if it is a unit, and
-    /// what was changed before. The answer comes as [`Answer::Context`].
+    /// what was changed before, and where its main process crashed. The answer comes as [`Answer::Context`], and comes once more
+    /// if names or a core dump are found later.
     pub(crate) fn gather_context(&self, service: &Service, invocation: Option<String>, since: Timestamp) {
         let (id, reads) = (service.id, self.context_reads.clone());
         let ended = self.ended.get(&id).cloned();
+        let mut crash = self.crashes.of_service(id, since);
+        let outcomes = self.outcomes.clone();
         let output = service.exec().map(|exec| exec.output.clone());
         let suspects = changes::suspects(service, ended.as_ref());
-        self.outcomes.spawn(async move {
+        tokio::spawn(async move {
             sleep(log_lines::WRITTEN).await;
             let read = move || {
                 let logs = match (invocation, output) {
@@ -226,7 +233,14 @@ impl Inspector {
                 };
                 (logs, changes::before(since, &suspects))
             };
-            let (logs, changes) = match reads.answer("context", CONTEXT_TIMEOUT, read).await {
+            let named = async {
+                match &mut crash {
+                    Some(crash) => Some(crash.named().await),
+                    None => None,
+                }
+            };
+            let (read, named) = tokio::join!(reads.answer("context", CONTEXT_TIMEOUT, read), named);
+            let (logs, changes) = match read {
                 Ok((logs, changes)) => (logs.map_err(|error| error.to_string()), changes),
                 Err(error) => (Err(error.to_string()), Vec::new()),
             };
@@ -236,7 +250,18 @@ impl Inspector {
             });
             let (changes, changed_at) =
                 changes.into_iter().map(|change| (change.words, change.at_us)).unzip();
-            Answer::Context(id, FaultContext { logs, changes, changed_at, ..FaultContext::default() })
+            let crash_site = named.map(Box::new);
+            let mut context =
+                FaultContext { logs, changes, changed_at, crash: crash_site, ..FaultContext::default() };
+            outcomes.send(Answer::Context(id, context.clone())).await;
+            // Names can take seconds when several services crash at once, and `systemd-coredump` takes its time.
+            if let Some(crash) = crash
+                && let Some(site) = crash.complete().await
+                && context.crash.as_deref() != Some(&site)
+            {
+                context.crash = Some(Box::new(site));
+                outcomes.send(Answer::Context(id, context)).await;
+            }
         });
     }
 

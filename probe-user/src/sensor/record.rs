@@ -4,7 +4,11 @@
 //! Times are nanoseconds of `CLOCK_BOOTTIME`; process ids are those of the daemon's pid namespace, 0 for a process that
 //! is not in it; user ids are those of the initial namespace.
 
+mod crash;
+
 use std::net::{IpAddr, SocketAddr};
+
+pub use crash::*;
 
 use crate::fact::{Direction, ExitStatus, HostFault, HostSubject, OomScope, Protocol, Source, TcpState};
 
@@ -23,8 +27,8 @@ pub enum Record {
     AcceptQueue(AcceptQueue),
     /// A watched process was sent a signal that stops it.
     Stop(ReceivedSignal),
-    /// A watched process was sent a signal that ends it with a core dump.
-    CoreSignal(ReceivedSignal),
+    /// A watched process was sent a signal that ends it with a core dump; with its stack if it caused that itself.
+    CoreSignal(ReceivedSignal, Option<Box<CrashStack>>),
     /// Segments of a connection were sent again.
     Retransmits(Retransmits),
     Cgroup(CgroupMade),
@@ -43,7 +47,7 @@ impl Record {
             Self::SocketError(it) => it.at_ns,
             Self::Connect(it) => it.at_ns,
             Self::AcceptQueue(it) => it.at_ns,
-            Self::Stop(it) | Self::CoreSignal(it) => it.at_ns,
+            Self::Stop(it) | Self::CoreSignal(it, _) => it.at_ns,
             Self::Retransmits(it) => it.at_ns,
             Self::Cgroup(it) => it.at_ns,
             Self::Host(it) => it.at_ns,

@@ -13,12 +13,16 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 33] = [
+const PACKAGES: [&str; 37] = [
+    "binutils",
     "bsdutils",
     "busybox-static",
     "crun",
     "dbus",
     "dnsmasq-base",
+    "g++",
+    "gcc",
+    "golang-go",
     "gunicorn",
     "haproxy",
     "iproute2",

@@ -37,6 +37,7 @@ impl Renderer<'_> {
             changes: self.lines(&incident.context.changes),
             changed_at: self.times(&incident.context.changed_at),
             stacks: incident.context.stacks.as_ref().map(|stacks| self.stacks(stacks)),
+            crash: incident.context.crash.as_ref().map(|site| self.crash(site)),
             drill: incident.drill.as_ref().map(|by| self.foreign_name(by)),
         }
     }
@@ -88,6 +89,8 @@ impl Renderer<'_> {
             Severity::Warning => Level::Warn,
             Severity::Critical => Level::Error,
         };
+        let crash = incident.context.crash.as_ref().map(|site| format!("; it {}", site.words()));
+        let crash = crash.unwrap_or_default();
         (record.event.outcome, record.log.level, record.message) = match phase {
             Phase::Open => (
                 Outcome::Failure,
@@ -97,7 +100,7 @@ impl Renderer<'_> {
             Phase::Update => (
                 Outcome::Unknown,
                 level,
-                format!("{service}: incident updated, {verdict}: {}", incident.summary),
+                format!("{service}: incident updated, {verdict}: {}{crash}", incident.summary),
             ),
             Phase::Resolve => {
                 let healed = incident.timing.healthy.or(incident.timing.listening);

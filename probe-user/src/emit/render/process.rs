@@ -4,8 +4,8 @@ use super::{Renderer, counted, millis, room, rounded, wall};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
-        ExitStatus, Listener, Membership, OomKill, OomScope, Process, ProcessExit, ProcessKey, Sender,
-        ServiceId,
+        CrashSite, ExitStatus, Listener, Membership, OomKill, OomScope, Process, ProcessExit, ProcessKey,
+        Sender, ServiceId,
         process::{signal_name, whereabouts},
     },
 };
@@ -13,8 +13,15 @@ use crate::{
 impl Renderer<'_> {
     pub(super) fn process_exit(&self, record: &mut Record, exit: &ProcessExit, of: Option<Membership>) {
         let (well, how) = self.ending(exit);
-        record.message =
-            format!("{} {how} after {}", self.subject(&exit.process, of), rounded(exit.uptime()));
+        // The kernel's own words of a place are for programs: a build id, an offset.
+        let is_named = |site: &&CrashSite| site.place().is_some_and(|place| place.module.is_some());
+        let site = exit.crash.as_deref().filter(is_named).map(|site| format!("; it {}", site.words()));
+        record.message = format!(
+            "{} {how} after {}{}",
+            self.subject(&exit.process, of),
+            rounded(exit.uptime()),
+            site.unwrap_or_default()
+        );
         record.event.outcome = if well { Outcome::Success } else { Outcome::Failure };
         record.log.level = match of {
             Some(Membership { main: true, .. }) if !well => Level::Error,
@@ -26,6 +33,7 @@ impl Renderer<'_> {
         process.uptime_ms = Some(millis(exit.uptime()));
         process.max_rss_bytes = Some(exit.max_rss_bytes).filter(|bytes| *bytes > 0);
         process.oom = Some(exit.oom);
+        process.crash = exit.crash.as_ref().map(|site| self.crash(site));
         let died_of = match exit.status {
             ExitStatus::Code(code) => {
                 process.exit_code = Some(code);
@@ -132,6 +140,7 @@ impl Renderer<'_> {
             exit_signal: None,
             received_signal: None,
             oom: None,
+            crash: None,
         }
     }
 

@@ -12,13 +12,13 @@ use crate::{
     clock::Timestamp,
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
-        CommandKind, Container, DatabaseRole, Direction, DrillFault, EventId, ExitStatus, Fact, FaultContext,
-        HangStacks, Holder, HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener, Membership,
-        OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure,
-        ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload,
-        ReloadChanges, Resource, Restart, RestartMethod, Retransmits, Sender, ServerReport, ServerUsage,
-        ServiceGrowth, ServiceId, ServiceState, Severity, Share, SocketError, Source, StackGroup,
-        SuppressedAlert, Suspension, TcpState, Timing, UnitJob, UnitState, User, Verdict,
+        CommandKind, Container, CrashSite, DatabaseRole, Direction, DrillFault, EventId, ExitStatus, Fact,
+        FaultContext, HangStacks, Holder, HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener,
+        Membership, OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange,
+        ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol,
+        Reload, ReloadChanges, Resource, Restart, RestartMethod, Retransmits, Sender, ServerReport,
+        ServerUsage, ServiceGrowth, ServiceId, ServiceState, Severity, Share, SocketError, Source,
+        StackGroup, SuppressedAlert, Suspension, TcpState, Timing, UnitJob, UnitState, User, Verdict,
     },
     growth::Forecast,
 };
@@ -70,6 +70,7 @@ fn exit(status: ExitStatus, sent_signal: Option<u8>, sender: Option<Sender>) -> 
         max_rss_bytes: 1 << 20,
         namespace_end: None,
         left_processes: false,
+        crash: None,
     }
 }
 
@@ -124,6 +125,7 @@ fn an_incident() -> Incident {
             changes: vec!["its program /opt/api was changed 40 s before".to_owned()],
             changed_at: vec![1_769_828_360_000_000],
             stacks: Some(stacks()),
+            crash: Some(Box::new(CrashSite::example())),
         },
         drill: Some("alice (as root)".to_owned()),
         host: None,

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::OomScope;
+use super::{Crash, OomScope};
 
 /// A process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +53,9 @@ pub struct Process {
     /// Whether the OOM killer chose it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom: Option<bool>,
+    /// Where it crashed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<Crash>,
 }
 
 /// A process's parent.

@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod bytes;
+mod crash;
 mod host;
 mod socket;
 #[cfg(test)]
@@ -55,8 +56,12 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         abi::KIND_STOP => {
             check(size_of::<abi::ReceivedSignal>()).and_then(|()| received(&bytes)).map(Record::Stop)
         }
-        abi::KIND_CORE_SIGNAL => {
-            check(size_of::<abi::ReceivedSignal>()).and_then(|()| received(&bytes)).map(Record::CoreSignal)
+        abi::KIND_CORE_SIGNAL => check(size_of::<abi::ReceivedSignal>())
+            .and_then(|()| received(&bytes))
+            .map(|received| Record::CoreSignal(received, None)),
+        abi::KIND_CRASH => {
+            check(size_of::<abi::Crash>())?;
+            Ok(Record::CoreSignal(crashed(&bytes)?, Some(Box::new(crash::stack(&bytes)?))))
         }
         abi::KIND_CGROUP => {
             check(size_of::<abi::CgroupMade>()).and_then(|()| cgroup(&bytes)).map(Record::Cgroup)
@@ -213,6 +218,15 @@ fn received(bytes: &Bytes<'_>) -> Result<ReceivedSignal, DecodeError> {
         pid: bytes.u32(offset_of!(abi::ReceivedSignal, tgid))?,
         start_ns: bytes.u64(offset_of!(abi::ReceivedSignal, start_ns))?,
         signal: signal(bytes, offset_of!(abi::ReceivedSignal, signal))?.ok_or(DecodeError::NoSignal)?,
+    })
+}
+
+fn crashed(bytes: &Bytes<'_>) -> Result<ReceivedSignal, DecodeError> {
+    Ok(ReceivedSignal {
+        at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        pid: bytes.u32(offset_of!(abi::Crash, tgid))?,
+        start_ns: bytes.u64(offset_of!(abi::Crash, start_ns))?,
+        signal: signal(bytes, offset_of!(abi::Crash, signal))?.ok_or(DecodeError::NoSignal)?,
     })
 }
 

@@ -32,13 +32,15 @@ enum Need {
     Must,
     /// The records lack a detail.
     Should,
+    /// The records lack a detail that only some processors have.
+    Could,
 }
 
 use Hook::{
     BlockError, Cgroup, Exec, Exit, Ext4Error, Fork, HungTask, MachineCheck, MemoryError, Oom, Retransmit,
     Signal, Socket, SocketReport, XfsShutdown,
 };
-use Need::{Must, Should};
+use Need::{Could, Must, Should};
 
 const TASK: &str = "task_struct";
 const CSS_SET: &str = "css_set";
@@ -103,6 +105,11 @@ const FIELDS: &[(&str, Lookup, &[Hook], Need)] = &[
     ("OFF_SIGHAND_ACTION", Member("sighand_struct", &["action"]), &[Signal], Should),
     ("OFF_ACTION_HANDLER", Member("k_sigaction", &["sa.sa_handler"]), &[Signal], Should),
     ("SIZE_ACTION", Size("k_sigaction"), &[Signal], Should),
+    ("OFF_SIGINFO_ADDR", Member("kernel_siginfo", &["_sifields._sigfault._addr"]), &[Signal], Should),
+    ("OFF_TASK_FAULT_CODE", Member(TASK, &["thread.error_code", "thread.fault_code"]), &[Signal], Could),
+    ("OFF_TASK_TRAP", Member(TASK, &["thread.trap_nr"]), &[Signal], Could),
+    ("OFF_REGS_INSTRUCTION", Member("pt_regs", &["ip", "pc"]), &[Signal], Could),
+    ("OFF_REGS_STACK", Member("pt_regs", &["sp"]), &[Signal], Could),
     ("OFF_BINPRM_FILENAME", Member("linux_binprm", &["filename"]), &[Exec], Must),
     ("OFF_MM_ARG_START", Member("mm_struct", &["arg_start"]), &[Exec], Should),
     ("OFF_MM_ARG_END", Member("mm_struct", &["arg_end"]), &[Exec], Should),
@@ -141,7 +148,12 @@ const FIELDS: &[(&str, Lookup, &[Hook], Need)] = &[
 pub const HELPERS: &str = "bpf_func_id";
 const TASK_HELPER: &str = "BPF_FUNC_get_current_task_btf";
 
-/// The global that says whether programs may use that helper.
+/// The helper that returns the registers of a task that is in the kernel, and the global that says whether programs may use
+/// it.
+const REGISTERS_HELPER: &str = "BPF_FUNC_task_pt_regs";
+const HAS_REGISTERS: &str = "HAS_TASK_REGISTERS";
+
+/// The global that says whether programs may use the helper that returns the current task.
 pub const IS_TYPED: &str = "CURRENT_IS_TYPED";
 
 /// The fields that programs read by type from the current task. All of them must exist.
@@ -204,7 +216,7 @@ pub fn resolve(types: &KernelTypes) -> Resolved {
                 for hook in *hooks {
                     if *need == Must {
                         resolved.unusable.entry(*hook).or_insert_with(|| error.to_string());
-                    } else if !resolved.absent.contains(hook) {
+                    } else if *need == Should && !resolved.absent.contains(hook) {
                         resolved.lacking.entry(*hook).or_default().push(error.to_string());
                     }
                 }
@@ -216,6 +228,8 @@ pub fn resolve(types: &KernelTypes) -> Resolved {
     let all = TYPED.iter().all(|global| resolved.globals.get(global).is_some_and(|it| *it != ABSENT));
     let is_typed = all && types.constant(HELPERS, TASK_HELPER).is_ok();
     resolved.globals.insert(IS_TYPED, is_typed.into());
+    let has_registers = types.constant(HELPERS, REGISTERS_HELPER).is_ok();
+    resolved.globals.insert(HAS_REGISTERS, has_registers.into());
     resolved
 }
 
@@ -232,7 +246,7 @@ pub fn names() -> Names {
     let mut types: BTreeSet<_> =
         Hook::ALL.into_iter().map(|hook| KernelTypes::prototype(hook.tracepoint())).collect();
     types.extend([HELPERS, WRAPPED_MCE].map(str::to_owned));
-    let mut members = BTreeSet::from([TASK_HELPER, WRAPPED_MCE_FIELD]);
+    let mut members = BTreeSet::from([TASK_HELPER, REGISTERS_HELPER, WRAPPED_MCE_FIELD]);
     for (_, lookup, ..) in FIELDS {
         match lookup {
             Member(structure, names) => {

@@ -96,7 +96,7 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     let wanted = |hook| attach::ruled_out(hook, options, &resolved).is_none();
     let mut ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
     attach::verify(&mut ebpf, wanted);
-    if !attach::accepts_typed_reads(&mut ebpf, &resolved) {
+    if !attach::accepts_typed_reads(&mut ebpf, &resolved, wanted) {
         loader.override_global(IS_TYPED, &0_u32, true);
         ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
         attach::verify(&mut ebpf, wanted);

@@ -235,7 +235,8 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         }
         Observation::Context(_, context) => {
             context.texts().for_each(text);
-            return cut(&mut context.logs, items) | cut(&mut context.changes, items);
+            let stack = context.crash.as_mut().is_some_and(|crash| cut(&mut crash.stack, items));
+            return stack | cut(&mut context.logs, items) | cut(&mut context.changes, items);
         }
         Observation::Running(..)
         | Observation::Listener(..)

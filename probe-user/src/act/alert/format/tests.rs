@@ -16,7 +16,7 @@ use crate::{
         tests::{alert, critical, origin},
     },
     config::{MailOptions, Secret},
-    fact::{AlertSilence, ServiceId, Severity, Timing},
+    fact::{AlertSilence, CrashSite, ServiceId, Severity, Timing},
 };
 
 mod page;
@@ -87,6 +87,10 @@ fn messages() -> Vec<Message> {
     firing.incident.snapshot = Some(hostile.repeat(20));
     firing.incident.cause = ServiceId(1);
     firing.incident.held = vec![ServiceId(0); 500];
+    let mut site = CrashSite::example();
+    site.stack[0].symbol = Some(hostile.repeat(5));
+    site.core = Some(hostile.to_owned());
+    firing.incident.context.crash = Some(Box::new(site));
     firing.done = Some(format!("restart 1, by systemd, failed: {hostile}"));
     let mut acknowledged = firing.clone();
     acknowledged.silence = Some(AlertSilence { reason: hostile.to_owned(), acknowledged: true });
@@ -385,6 +389,19 @@ fn a_text_says_what_was_done_and_whether_it_worked() {
         ("RESOLVED: api on db-1: killed", "over; healthy again 3 s after the fault")
     );
     assert_eq!(fact(&over, "Acknowledge"), "");
+}
+
+#[test]
+fn a_crash_is_said_with_its_place_and_its_core_dump() {
+    let mut alert = critical(1);
+    alert.incident.context.crash = Some(Box::new(CrashSite::example()));
+    let text = Writer { origin: origin(), page: None }.text(&message(alert));
+    let facts: Vec<_> = text.facts.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    assert!(
+        facts.contains(&("Crash", "crashed in parse_header (libfoo.so.1+0x1180), reading 0x10")),
+        "{facts:?}"
+    );
+    assert!(facts.contains(&("Core dump", "/var/lib/systemd/coredump/core.api.zst")), "{facts:?}");
 }
 
 #[test]

@@ -158,7 +158,11 @@ impl Writer {
         if let Some(snapshot) = &incident.snapshot {
             facts.push(("Snapshot", one_line(snapshot, VALUE_MAX)));
         }
-        let FaultContext { changes, logs, stacks, .. } = &incident.context;
+        let FaultContext { changes, logs, stacks, crash, .. } = &incident.context;
+        if let Some(site) = crash {
+            facts.push(("Crash", one_line(&site.words(), VALUE_MAX)));
+            facts.extend(site.core.iter().map(|core| ("Core dump", one_line(core, VALUE_MAX))));
+        }
         facts.extend(stacks.iter().map(|stacks| ("Threads", one_line(&stacks.summary, VALUE_MAX))));
         let changes = changes.iter().take(CHANGES_MAX);
         facts.extend(changes.map(|change| ("Changed", one_line(change, VALUE_MAX))));

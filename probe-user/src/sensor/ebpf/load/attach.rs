@@ -34,10 +34,12 @@ pub fn verify(ebpf: &mut Ebpf, wanted: impl Fn(Hook) -> bool) {
 }
 
 /// Whether the verifier accepts the typed reads. If not, the programs read with the helper, which every kernel accepts.
-/// The exit program has the most typed reads, so it stands for all.
-pub fn accepts_typed_reads(ebpf: &mut Ebpf, resolved: &Resolved) -> bool {
+/// The exit program has the most typed reads, and the signal program takes registers by the task's type: these stand for
+/// all.
+pub fn accepts_typed_reads(ebpf: &mut Ebpf, resolved: &Resolved, wanted: impl Fn(Hook) -> bool) -> bool {
     let is_typed = resolved.globals.get(IS_TYPED).is_some_and(|it| *it != 0);
-    !is_typed || program(ebpf, Hook::Exit).and_then(loaded).is_ok()
+    let mut accepts = |hook| program(ebpf, hook).and_then(loaded).is_ok();
+    !is_typed || (accepts(Hook::Exit) && (!wanted(Hook::Signal) || accepts(Hook::Signal)))
 }
 
 /// Why a hook must not be tried, if so.

@@ -60,7 +60,7 @@ fn a_signal_that_dumps_core_is_reported_before_the_exit_unless_the_process_handl
         if let Record::Exit(exit) = &record {
             assert_ne!(exit.pid, pid, "the exit comes later");
         }
-        if let Record::CoreSignal(received) = record {
+        if let Record::CoreSignal(received, _) = record {
             Some(received).filter(|it| it.pid == pid)
         } else {
             None
@@ -71,4 +71,33 @@ fn a_signal_that_dumps_core_is_reported_before_the_exit_unless_the_process_handl
     let exit = fixture.wait_for("exit", exit_of(pid));
     assert_eq!((exit.start_ns, exit.signal), (received.start_ns, Some(received.signal)));
     child.wait().unwrap();
+}
+
+#[test]
+fn only_a_watched_process_that_ends_itself_has_a_stack() {
+    let Some(mut fixture) = fixture("only_a_watched_process_that_ends_itself_has_a_stack") else { return };
+    let fatal = "ulimit -c 0; kill -SEGV $$";
+    let (mut unwatched, mut watched, mut killed) = (shell(fatal), shell(fatal), shell("exit 0"));
+    for child in [&watched, &killed] {
+        fixture.sensor.watch_process(child.id(), 1).unwrap();
+    }
+    drop(unwatched.stdin.take());
+    unwatched.wait().unwrap();
+    let victim = rustix::process::Pid::from_child(&killed);
+    rustix::process::kill_process(victim, rustix::process::Signal::SEGV).unwrap();
+    drop(watched.stdin.take());
+    let mut found = Vec::new();
+    while found.len() < 2 {
+        found.push(fixture.wait_for("core signal", |record| {
+            if let Record::CoreSignal(received, stack) = record { Some((received.pid, stack)) } else { None }
+        }));
+    }
+    let stack_of = |pid| found.iter().find(|(of, _)| *of == pid).map(|(_, stack)| stack.as_ref());
+    assert_eq!(stack_of(killed.id()), Some(None), "another process sent it");
+    let stack = stack_of(watched.id()).unwrap().unwrap();
+    assert!(!stack.frames.is_empty() && stack.thread_name == "sh", "{stack:?}");
+    assert!(found.iter().all(|(pid, _)| *pid != unwatched.id()), "{found:?}");
+    for child in [&mut watched, &mut killed] {
+        child.wait().unwrap();
+    }
 }

@@ -1,7 +1,7 @@
 //! The sender of a signal.
 
 use anyhow::{Context, Result, ensure};
-use hostprobe::sensor::record::{Record, Signal as SentSignal};
+use hostprobe::sensor::record::{Record, Signal as SentSignal, StackFrame};
 use rustix::process::Signal;
 
 use crate::{check::FixtureCheck, fixture::Fixture, report::Outcome, workload::Workload};
@@ -10,6 +10,7 @@ pub const CHECKS: &[FixtureCheck] = &[
     ("sender of a fatal signal", fatal),
     ("SIGSTOP and its sender", stop),
     ("SIGSEGV, before its core dump", core_dump),
+    ("SIGSEGV, where it happened", crash_site),
 ];
 
 /// A user id that is neither root nor likely to be in use.
@@ -62,7 +63,7 @@ fn core_dump(fixture: &mut Fixture) -> Result<Outcome> {
     fixture.sensor.watch_process(victim.pid(), 1)?;
     victim.release();
     let received = fixture.wait_for("core signal", |record| {
-        if let Record::CoreSignal(it) = record {
+        if let Record::CoreSignal(it, _) = record {
             Some(it.clone()).filter(|it| it.pid == victim.pid())
         } else {
             None
@@ -72,6 +73,35 @@ fn core_dump(fixture: &mut Fixture) -> Result<Outcome> {
     ensure!(received.signal.number == 11 && received.signal.sender.is_none(), "{received:?}");
     ensure!(exit.start_ns == received.start_ns && exit.signal.as_ref() == Some(&received.signal), "{exit:?}");
     Ok(Outcome::Passed("signal 11, from the kernel, before the exit".to_owned()))
+}
+
+/// The first frame is the exact instruction, in the file of this program or at an address of it.
+fn crash_site(fixture: &mut Fixture) -> Result<Outcome> {
+    let mut victim = Workload::start(&["segv"])?;
+    fixture.sensor.watch_process(victim.pid(), 1)?;
+    victim.release();
+    let stack = fixture.wait_for("crash", |record| {
+        if let Record::CoreSignal(it, stack) = record {
+            stack.clone().filter(|_| it.pid == victim.pid())
+        } else {
+            None
+        }
+    })?;
+    fixture.wait_for_exit(victim.pid())?;
+    let first = stack.frames.first().with_context(|| format!("no stack: {stack:?}"))?;
+    match first {
+        StackFrame::File { build_id, offset } => {
+            ensure!(build_id.iter().any(|byte| *byte != 0) && *offset > 0, "{stack:?}");
+        }
+        StackFrame::Address(address) => {
+            // Kernels before 5.15 do not hand out the registers.
+            let instruction = stack.registers.map(|registers| registers.instruction);
+            ensure!(instruction.is_none_or(|it| it == *address) && *address > 0, "{stack:?}");
+        }
+    }
+    ensure!(stack.address == 8, "the process writes to address 8: {stack:?}");
+    ensure!(!cfg!(target_arch = "x86_64") || stack.trap == 14, "no page fault: {stack:?}");
+    Ok(Outcome::Passed("the instruction, a page fault at address 8".to_owned()))
 }
 
 fn by(signal: &SentSignal, pid: u32, uid: u32, comm: &str) -> Result<()> {

@@ -1,5 +1,5 @@
 use super::{wire::*, *};
-use crate::sensor::record::Cgroups;
+use crate::sensor::record::{Cgroups, CrashStack, Registers, StackFrame};
 
 #[test]
 fn decodes_an_exit() {
@@ -57,9 +57,40 @@ fn decodes_a_stop() {
     assert_eq!(stop, ReceivedSignal { at_ns: 9_000, pid: 4242, start_ns: 1_000, signal });
     let mut bytes = stop_bytes();
     bytes[0] = 10; // header.kind
-    assert_eq!(decode(&bytes), Ok(Record::CoreSignal(stop)));
+    assert_eq!(decode(&bytes), Ok(Record::CoreSignal(stop, None)));
     bytes[56] = 0; // signal.signal
     assert_eq!(decode(&bytes), Err(DecodeError::NoSignal));
+}
+
+#[test]
+fn decodes_a_crash() {
+    let Ok(Record::CoreSignal(received, Some(stack))) = decode(&crash_bytes()) else { panic!("not a crash") };
+    let signal = Signal { at_ns: 9_000, number: 11, code: 1, context_pid: 4242, sender: None };
+    assert_eq!(received, ReceivedSignal { at_ns: 9_000, pid: 4242, start_ns: 1_000, signal });
+    let build_id = std::array::from_fn(|index| u8::try_from(index).unwrap());
+    let registers = Registers { instruction: 0x5555_1180, stack_pointer: 0x7ffd_0000, return_address: None };
+    assert_eq!(
+        *stack,
+        CrashStack {
+            address: 0x10,
+            fault_code: 4,
+            trap: 14,
+            thread_name: "worker".to_owned(),
+            registers: Some(registers),
+            frames: vec![StackFrame::File { build_id, offset: 0x1180 }, StackFrame::Address(0x5555_2345)],
+        }
+    );
+}
+
+#[test]
+fn a_crash_without_a_stack_or_registers_is_still_one() {
+    let mut bytes = crash_bytes();
+    bytes[28..32].copy_from_slice(&(-14_i32).to_ne_bytes()); // stack_bytes
+    bytes[128..136].fill(0); // stack_pointer
+    let Ok(Record::CoreSignal(_, Some(stack))) = decode(&bytes) else { panic!("not a crash") };
+    assert_eq!((stack.frames, stack.registers), (Vec::new(), None));
+    bytes[28..32].copy_from_slice(&1056_i32.to_ne_bytes());
+    assert_eq!(decode(&bytes), Err(DecodeError::Length { length: 1056, room: 1024 }));
 }
 
 #[test]

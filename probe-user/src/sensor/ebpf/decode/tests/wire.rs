@@ -233,6 +233,47 @@ pub fn stop_bytes() -> Vec<u8> {
         .0
 }
 
+/// Of two frames: one in a file, and one at an address.
+pub fn crash_bytes() -> Vec<u8> {
+    let mut wire = Wire::default()
+        .u32(16) // header.kind
+        .u32(1168) // header.size
+        .u64(9_000) // header.at_ns
+        .u64(1_000) // start_ns
+        .u32(4242) // tgid
+        .u32(64) // stack_bytes
+        .u64(9_000) // signal.at_ns
+        .u64(1_000) // signal.sender_start_ns
+        .u64(78) // signal.sender_cgroup_v2
+        .u32(11) // signal.signal
+        .u32(1) // signal.code
+        .u32(4242) // signal.sender_tgid
+        .u32(33) // signal.sender_uid
+        .u32(2) // signal.origin
+        .u32(0) // signal.pad
+        .text("worker", 16) // signal.sender_comm
+        .u64(0x10) // address
+        .u64(4) // fault_code
+        .u64(14) // trap
+        .u64(0x5555_1180) // instruction
+        .u64(0x7ffd_0000) // stack_pointer
+        .u64(0) // return_address
+        .u32(1); // frames[0].status
+    for digit in 0..20 {
+        wire = wire.u8(digit); // frames[0].build_id
+    }
+    wire = wire
+        .u64(0x1180) // frames[0].place
+        .u32(2) // frames[1].status
+        .u64(0) // frames[1].build_id
+        .u64(0)
+        .u32(0)
+        .u64(0x5555_2345); // frames[1].place
+    // Stale memory.
+    wire.0.resize(1168, b'#');
+    wire.0
+}
+
 pub fn cgroup_bytes() -> Vec<u8> {
     Wire::default()
         .u32(9) // header.kind
@@ -313,8 +354,9 @@ pub fn memory_error_bytes() -> Vec<u8> {
         .0
 }
 
-pub fn all() -> [Vec<u8>; 14] {
+pub fn all() -> [Vec<u8>; 15] {
     [
+        crash_bytes(),
         cgroup_bytes(),
         exit_bytes(),
         oom_bytes(),
