@@ -140,6 +140,7 @@ impl Engine {
             | Observation::Snapshot(..)
             | Observation::Context(..)
             | Observation::AskedToEnd(..)
+            | Observation::OutsideRequest(..)
             | Observation::PortHolder(..)
             | Observation::Holders(..)
             | Observation::Successor(..)

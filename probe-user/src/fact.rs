@@ -3,7 +3,9 @@
 //! Every layer speaks these types. The kernel's records and `/proc` are turned into them, the engine
 //! decides on them, and [`crate::emit`] alone turns them into JSON.
 
+pub mod actor;
 mod agent;
+pub mod culprit;
 mod drill;
 mod event;
 mod growth;
@@ -26,7 +28,9 @@ mod source;
 pub mod summary;
 pub mod unit;
 
+pub use actor::*;
 pub use agent::*;
+pub use culprit::*;
 pub use drill::*;
 pub use event::*;
 pub use growth::*;

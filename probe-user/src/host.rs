@@ -19,7 +19,9 @@ pub mod fuzz;
 pub mod hardware;
 pub mod holder;
 pub mod listener;
+mod login;
 mod matcher;
+mod memory_group;
 pub mod mount;
 pub mod open_socket;
 pub mod outbound;
@@ -40,6 +42,7 @@ pub mod survey;
 mod tcp_table;
 pub mod thread;
 pub mod usage;
+pub mod users;
 pub mod written;
 
 use std::{
@@ -57,6 +60,7 @@ pub use self::{
     file_id::FileId,
     listener::ListeningSocket,
     matcher::Named,
+    memory_group::Resident,
     outbound::Outbound,
     pid_scope::PidScope,
     process::ProcReader,

@@ -241,6 +241,15 @@ fn explanation_page(explanation: &Explanation, down: Option<&str>) -> Page {
     if let Some(file) = &incident.snapshot {
         page.line(format_args!("  snapshot:   {file}"));
     }
+    let blamed = [
+        ("memory:", incident.culprit.as_ref().map(|it| &it.text)),
+        ("by:", incident.actor.as_ref().map(|it| &it.text)),
+    ];
+    for (heading, text) in blamed {
+        if let Some(text) = text {
+            page.line(format_args!("  {heading:<11} {text}"));
+        }
+    }
     for (heading, lines) in [("changes:", &incident.changes), ("last lines:", &incident.logs)] {
         for (nth, line) in lines.iter().flatten().enumerate() {
             let heading = if nth == 0 { heading } else { "" };

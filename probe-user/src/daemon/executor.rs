@@ -228,9 +228,9 @@ impl Executor {
                 let name = config.name_of(service);
                 self.inspector.snapshot(service, name, enricher.members.main_of(service));
             }
-            Effect::GatherContext { service, invocation, since } => {
+            Effect::GatherContext { service, invocation, since, for_memory } => {
                 if let Some(watched) = config.service(service) {
-                    self.inspector.gather_context(watched, invocation, since);
+                    self.inspector.gather_context(watched, invocation, since, for_memory);
                 }
             }
             Effect::FindPortHolder { service, ports } => self.inspector.find_port_holder(service, ports),

@@ -10,6 +10,7 @@ use crate::{
     fact::{
         ExitStatus, Fact, HostCheck, Listener, Membership, Observation, ProcessExit, ProcessKey, ServiceId,
     },
+    inspect::culprit::MemoryDeath,
     sensor::record::{Exec, Exit, HostReport, Listen, Oom, ReceivedSignal, Record},
 };
 
@@ -54,6 +55,7 @@ impl Daemon {
 
     fn on_exec(&mut self, record: &Exec) {
         let executable = self.enricher.exec(record);
+        self.observe_request(record);
         self.remove_departed(record);
         if let Some(executable) = executable {
             self.look_for_executable(&executable);
@@ -77,6 +79,8 @@ impl Daemon {
         let at = kill.at;
         let event = self.publisher.publish(Fact::OomKill(kill.clone(), member), at);
         if let Some(member) = member {
+            let main = self.enricher.members.main_of(member.service).map(|main| main.pid);
+            self.executor.inspector.ended_for_memory(member.service, MemoryDeath::of_kernel(&kill, main));
             self.observe(Observation::OomKill(kill, member, event));
         }
     }
@@ -161,6 +165,10 @@ impl Daemon {
         let event = self.publisher.publish(Fact::ProcessExit(exit.clone(), member), at);
         let Some(member) = member else { return };
         self.executor.inspector.exited(member.service, &exit, member.main);
+        let main = self.enricher.members.main_of(member.service).map(|main| main.pid);
+        if let Some(death) = MemoryDeath::of_program(&exit, main) {
+            self.executor.inspector.ended_for_memory(member.service, death);
+        }
         if !member.main {
             return self.observe(Observation::Exit(exit, member, event));
         }

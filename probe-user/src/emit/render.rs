@@ -1,5 +1,6 @@
 //! Turns facts into the stream's objects.
 
+mod blame;
 mod growth;
 mod hook;
 mod host;

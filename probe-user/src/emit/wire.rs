@@ -3,6 +3,7 @@
 //! Names and nesting follow the Elastic Common Schema where it defines them. An event leaves out absent parts.
 //! [`super::action`] lists the parts that an event always has.
 
+mod blame;
 mod growth;
 mod hook;
 mod host;
@@ -14,6 +15,7 @@ mod socket;
 mod watch;
 mod word;
 
+pub use blame::*;
 pub use growth::*;
 pub use hook::*;
 pub use host::*;

@@ -17,6 +17,7 @@ mod host_budget;
 mod listeners;
 mod memory;
 mod operator;
+mod outside;
 mod own_trouble;
 mod probes;
 mod properties;
@@ -283,6 +284,7 @@ fn exit(pid: u32, at: Timestamp, status: ExitStatus, sender: Option<Sender>) -> 
         max_rss_bytes: 0,
         namespace_end: None,
         left_processes: false,
+        actor: None,
     }
 }
 

@@ -1,9 +1,11 @@
 //! From evidence to a verdict, with its confidence and a sentence for people.
 
 mod alive;
+mod memory_killer;
 mod standstill;
 
 pub use alive::{Circumstances, early_sample, failures_needed, of_failures};
+pub use memory_killer::memory_killer;
 pub use standstill::{of_core_dump, of_suspension};
 
 use super::unit::meaning::{self, Known, Meaning};
@@ -51,6 +53,9 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
     if exit.oom || oom.is_some() {
         return Finding::new(Verdict::OomKilled, sure, oom_sentence(&format!("main process {pid}"), oom));
     }
+    if let Some(killer) = memory_killer(exit) {
+        return Finding::new(Verdict::OomKilled, sure, format!("main process {pid} {}", killer.words(exit)));
+    }
     if let Some(end) = &exit.namespace_end {
         let summary =
             format!("main process {pid} was killed with its pid namespace, {}", namespace_words(end));
@@ -74,7 +79,11 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
         (status @ ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => Finding::new(
             Verdict::Killed,
             sure,
-            format!("main process {pid} was killed by {status} from {}", sender_words(sender)),
+            format!(
+                "main process {pid} was killed by {status} from {}{}",
+                sender_words(sender),
+                memory_killer::of_kubernetes(exit).unwrap_or_default()
+            ),
         ),
         // The kernel sends SIGKILL for a limit, not for a fault.
         (ExitStatus::Signal { number: SIGKILL, .. }, Some(Sender::Kernel)) => Finding::new(
@@ -141,7 +150,8 @@ pub fn of_unit(state: &UnitState) -> Finding {
 ///
 /// A worker that was asked to end, or whose pipe has no reader, ends as it should.
 pub fn of_worker(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<Finding> {
-    if matches!(exit.status, ExitStatus::Code(_)) && !exit.oom && oom.is_none() || is_orderly(exit) {
+    let is_end = matches!(exit.status, ExitStatus::Code(_)) && !exit.oom && oom.is_none() || is_orderly(exit);
+    if is_end && memory_killer(exit).is_none() {
         return None;
     }
     let summary = format!("{}; its main process lives", child_words(exit, oom)?);
@@ -165,6 +175,9 @@ pub fn child_words(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<String> 
     }
     Some(match (exit.status, exit.killer()) {
         _ if exit.oom || oom.is_some() => oom_sentence(&format!("its process {name} (pid {pid})"), oom),
+        _ if let Some(killer) = memory_killer(exit) => {
+            format!("its process {name} (pid {pid}) {}", killer.words(exit))
+        }
         (ExitStatus::Code(0) | ExitStatus::Unknown, _) => return None,
         (ExitStatus::Code(code), _) => format!("its process {name} (pid {pid}) exited with code {code}"),
         (status @ ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => {
@@ -191,6 +204,9 @@ pub fn is_clean(exit: &ProcessExit, service: ServiceId) -> bool {
     let by_other =
         matches!(exit.sender, Some(Sender::Process { .. })) && exit.sender_service != Some(service);
     let request = request.filter(|_| by_other);
+    if memory_killer(exit).is_some() {
+        return false;
+    }
     match exit.status {
         ExitStatus::Code(0) => true,
         // As shells and Java say that a signal ended them.

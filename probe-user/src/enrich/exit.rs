@@ -32,6 +32,9 @@ impl Enricher {
         let signal = record.signal.as_ref().filter(|signal| may_explain(signal, record));
         let sender = signal.map(|signal| self.sender(signal, record.pid));
         let sender_service = signal.and_then(|signal| self.sender_service(signal));
+        // A service that ends its own workers is asked nothing.
+        let by_other = service.is_some_and(|member| sender_service != Some(member.service));
+        let actor = signal.filter(|_| by_other).and_then(|signal| self.actor_of_signal(signal)).map(Box::new);
         let exit = ProcessExit {
             at: Timestamp::from_nanos(record.at_ns),
             source: record.source,
@@ -44,6 +47,7 @@ impl Enricher {
             max_rss_bytes: record.max_rss_pages.saturating_mul(self.page_bytes),
             namespace_end: self.namespace_end(record),
             left_processes: false,
+            actor,
         };
         if record.namespace_init {
             self.namespaces.ended(&exit);
@@ -119,6 +123,7 @@ impl Enricher {
             max_rss_bytes: 0,
             namespace_end: None,
             left_processes: false,
+            actor: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventId, HostSubject, ServiceId};
+use super::{Actor, Culprit, EventId, HostSubject, ServiceId};
 use crate::clock::Timestamp;
 
 /// What happened to a service.
@@ -28,6 +28,8 @@ pub enum Verdict {
     Unhealthy,
     /// It failed again after each restart its budget allows.
     CrashLoop,
+    /// Something else restarts it again and again.
+    RestartedByOther,
     /// It is kept from running on purpose: frozen, traced, or stopped from a terminal.
     Paused,
     /// Another process of it died, and its main process lives.
@@ -98,7 +100,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, in the order of the documentation.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::Crashed,
         Self::Exited,
         Self::OomKilled,
@@ -121,6 +123,7 @@ impl Verdict {
         Self::MemoryFull,
         Self::Network,
         Self::CrashLoop,
+        Self::RestartedByOther,
         Self::AgentImpaired,
         Self::RestartStorm,
         Self::HostDiskFull,
@@ -155,6 +158,7 @@ impl Verdict {
             Self::NotListening => "not_listening",
             Self::Unhealthy => "unhealthy",
             Self::CrashLoop => "crash_loop",
+            Self::RestartedByOther => "restarted_by_other",
             Self::Paused => "paused",
             Self::WorkerDied => "worker_died",
             Self::Hung => "hung",
@@ -346,11 +350,19 @@ pub struct FaultContext {
     pub logs: Vec<String>,
     /// What was changed of the service or of the host's packages shortly before, in words, latest first.
     pub changes: Vec<String>,
+    /// Who took the memory, if it ran out.
+    #[serde(default)]
+    pub culprit: Option<Box<Culprit>>,
+    /// Who ended it, or asked for its end.
+    #[serde(default)]
+    pub actor: Option<Box<Actor>>,
 }
 
 impl FaultContext {
     pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
-        self.logs.iter_mut().chain(&mut self.changes)
+        let culprit = self.culprit.iter_mut().flat_map(|it| it.texts());
+        let actor = self.actor.iter_mut().flat_map(|it| it.texts());
+        self.logs.iter_mut().chain(&mut self.changes).chain(culprit).chain(actor)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ServiceId, Source};
+use super::{Actor, ServiceId, Source};
 use crate::clock::Timestamp;
 
 /// A process without the ambiguity of a reused pid.
@@ -220,6 +220,9 @@ pub struct ProcessExit {
     /// It was a main process, and other processes of its service may live on.
     #[serde(default)]
     pub left_processes: bool,
+    /// The sender of the signal with what is behind it, if the process belonged to a service.
+    #[serde(default)]
+    pub actor: Option<Box<Actor>>,
 }
 
 /// The end of a pid namespace's init, which ends all processes of the namespace.

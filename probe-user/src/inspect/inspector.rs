@@ -12,8 +12,11 @@ use super::{
     answer::Answer,
     blocking_reads::BlockingReads,
     changes,
+    culprit::{Culprits, MemoryDeath},
     examine::Sample,
     log_lines,
+    memory_history::MemorySampler,
+    oomd,
     snapshot::{Draft, Folder, Subject},
 };
 use crate::{
@@ -56,6 +59,9 @@ pub struct Inspector {
     ended: HashMap<ServiceId, Process>,
     /// Logs and configurations are on disks, of which one may not answer.
     context_reads: OneAtATime,
+    /// What the largest processes hold, in case memory runs out.
+    pub(crate) memory: MemorySampler,
+    culprits: Culprits,
     /// An early sample of each silent service, until an examination uses it.
     early: HashMap<ServiceId, PendingSample>,
     /// The server that a silent service waited for when it was last looked.
@@ -72,6 +78,8 @@ struct PendingSample {
 impl Inspector {
     pub(crate) fn new(reader: ProcReader, outcomes: Outcomes<Answer>, snapshots: SnapshotOptions) -> Self {
         Self {
+            memory: MemorySampler::new(reader.clone()),
+            culprits: Culprits::default(),
             reader,
             blocking_reads: BlockingReads::new(),
             outcomes,
@@ -88,6 +96,7 @@ impl Inspector {
     pub(crate) fn remove(&mut self, service: ServiceId) {
         self.exits.remove(&service);
         self.ended.remove(&service);
+        self.culprits.remove(service);
         self.early.remove(&service);
         self.awaited.remove(&service);
     }
@@ -95,6 +104,11 @@ impl Inspector {
     /// A reload changed where snapshots go, or how many are kept.
     pub(crate) fn configure(&mut self, snapshots: SnapshotOptions) {
         self.snapshots = snapshots;
+    }
+
+    /// A process of a service was ended for its memory. Who took it is found at once, for the context of its fault.
+    pub(crate) fn ended_for_memory(&self, service: ServiceId, death: MemoryDeath) {
+        self.culprits.look(service, death, self.reader.clone(), self.memory.history.clone());
     }
 
     /// Keeps the exit of a service's process for the next snapshot.
@@ -189,7 +203,17 @@ impl Inspector {
 
     /// Gathers what explains the fault of a service to a person: the last lines of its log, of this run if it is a unit, and
     /// what was changed before. The answer comes as [`Answer::Context`].
-    pub(crate) fn gather_context(&self, service: &Service, invocation: Option<String>, since: Timestamp) {
+    ///
+    /// `for_memory` says that memory ran out, so that it also tells who took it.
+    pub(crate) fn gather_context(
+        &self,
+        service: &Service,
+        invocation: Option<String>,
+        since: Timestamp,
+        for_memory: bool,
+    ) {
+        let culprits = self.culprits.clone();
+        let unit = service.unit().map(str::to_owned);
         let (id, reads) = (service.id, self.context_reads.clone());
         let ended = self.ended.get(&id).cloned();
         let output = service.exec().map(|exec| exec.output.clone());
@@ -202,17 +226,20 @@ impl Inspector {
                     (None, Some(output)) => log_lines::of_output(&output, ended.map(|it| it.key.start)),
                     (None, None) => Ok(Vec::new()),
                 };
-                (logs, changes::before(since, &suspects))
+                let culprit =
+                    for_memory.then(|| oomd::told(culprits.of(id, since), unit.as_deref(), since)).flatten();
+                (logs, changes::before(since, &suspects), culprit)
             };
-            let (logs, changes) = match reads.answer("context", CONTEXT_TIMEOUT, read).await {
-                Ok((logs, changes)) => (logs.map_err(|error| error.to_string()), changes),
-                Err(error) => (Err(error.to_string()), Vec::new()),
+            let (logs, changes, culprit) = match reads.answer("context", CONTEXT_TIMEOUT, read).await {
+                Ok((logs, changes, culprit)) => (logs.map_err(|error| error.to_string()), changes, culprit),
+                Err(error) => (Err(error.to_string()), Vec::new(), None),
             };
             let logs = logs.unwrap_or_else(|error| {
                 tracing::debug!("the last lines of a service cannot be read: {error}");
                 Vec::new()
             });
-            Answer::Context(id, FaultContext { logs, changes })
+            let culprit = culprit.map(Box::new);
+            Answer::Context(id, FaultContext { logs, changes, culprit, actor: None })
         });
     }
 

@@ -198,6 +198,7 @@ fn life(daemon: &mut Daemon, seed: u64) {
                         max_rss_bytes: 0,
                         namespace_end: None,
                         left_processes: false,
+                        actor: None,
                     };
                     let member = Membership { service: ServiceId(service), main: true };
                     daemon.see(now, Observation::Exit(exit, member, EventId(1)));

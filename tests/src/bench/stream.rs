@@ -147,6 +147,7 @@ fn death() -> Fact {
         max_rss_bytes: 64 << 20,
         namespace_end: None,
         left_processes: false,
+        actor: None,
     };
     Fact::ProcessExit(exit, Some(Membership { service: ServiceId(0), main: true }))
 }

@@ -110,6 +110,7 @@ impl Day<'_> {
             max_rss_bytes: 0,
             namespace_end: None,
             left_processes: false,
+            actor: None,
         };
         let member = Membership { service: id, main: true };
         let known = happened.plus(Duration::from_micros(200));

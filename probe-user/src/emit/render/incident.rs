@@ -34,6 +34,8 @@ impl Renderer<'_> {
             snapshot: incident.snapshot.as_ref().map(|file| self.text(file, room::PATH)),
             logs: self.latest_lines(&incident.context.logs),
             changes: self.lines(&incident.context.changes),
+            culprit: incident.context.culprit.as_ref().map(|it| Box::new(self.culprit(it))),
+            actor: incident.context.actor.as_ref().map(|it| Box::new(self.actor(it))),
             drill: incident.drill.as_ref().map(|by| self.foreign_name(by)),
         }
     }

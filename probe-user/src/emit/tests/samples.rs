@@ -1,5 +1,6 @@
 //! Samples of facts, at least one of each kind.
 
+mod blame;
 mod host;
 
 use std::{
@@ -70,6 +71,7 @@ fn exit(status: ExitStatus, sent_signal: Option<u8>, sender: Option<Sender>) -> 
         max_rss_bytes: 1 << 20,
         namespace_end: None,
         left_processes: false,
+        actor: None,
     }
 }
 
@@ -122,6 +124,8 @@ fn an_incident() -> Incident {
         context: FaultContext {
             logs: vec!["api: out of cheese".to_owned()],
             changes: vec!["its program /opt/api was changed 40 s before".to_owned()],
+            culprit: Some(Box::new(blame::culprit())),
+            actor: Some(Box::new(blame::actor())),
         },
         drill: Some("alice (as root)".to_owned()),
         host: None,

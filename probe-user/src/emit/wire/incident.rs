@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{RestartMethod, Severity, Verdict};
+use super::{Actor, Culprit, RestartMethod, Severity, Verdict};
 
 /// An incident. Events that only belong to an incident carry its id alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +52,12 @@ pub struct Incident {
     /// What was changed of the service or of the host's packages within half an hour before the fault, latest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Vec<String>>,
+    /// Who took the memory, if it ran out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub culprit: Option<Box<Culprit>>,
+    /// Who ended the service, asked for its end, or restarts it again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Box<Actor>>,
     /// The operator who caused the fault on purpose, by `hostprobe drill`; absent for any other incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<String>,

@@ -19,10 +19,15 @@ impl Service {
     }
 
     /// Asks for the context of the open incident.
-    pub(super) fn gather_context<E: Effects>(&self, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn gather_context<E: Effects>(&self, for_memory: bool, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
         let invocation = self.unit.invocation().filter(|_| self.settings.is_unit).map(str::to_owned);
-        ctx.request(Effect::GatherContext { service: self.settings.id, invocation, since: open.since() });
+        ctx.request(Effect::GatherContext {
+            service: self.settings.id,
+            invocation,
+            since: open.since(),
+            for_memory,
+        });
     }
 
     /// The context came. An alert that waited for it is due.

@@ -14,6 +14,7 @@ impl Service {
                 Timer::Alert => self.alert_now(ctx),
                 // Nothing else to do: the engine settles the service after each input.
                 Timer::Settled | Timer::WorkersQuiet | Timer::BacklogEmpty => {}
+                Timer::RestartsQuiet => return self.on_restarts_quiet(ctx),
                 Timer::ListenerGone => return self.on_listener_gone(ctx),
                 Timer::PortCheck => return self.on_port_check_overdue(ctx),
                 Timer::WorkerDied => return self.on_worker_died(ctx),

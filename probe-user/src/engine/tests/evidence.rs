@@ -122,7 +122,8 @@ fn an_alert_waits_a_moment_for_what_explains_the_fault() {
     assert!(asks(&lab));
     assert_eq!(lab.alerts().len(), 0);
     let logs = vec!["reading config".to_owned(), "out of cheese".to_owned()];
-    let context = FaultContext { logs, changes: vec!["its program was changed".to_owned()] };
+    let context =
+        FaultContext { logs, changes: vec!["its program was changed".to_owned()], ..FaultContext::default() };
     lab.see(Observation::Context(API, context.clone()));
     assert_eq!(lab.alerts().len(), 1, "it came");
     assert_eq!(lab.engine.incident(API).unwrap().context, context);

@@ -54,6 +54,7 @@ fn exit(code: u8) -> ProcessExit {
         max_rss_bytes: 0,
         namespace_end: None,
         left_processes: false,
+        actor: None,
     }
 }
 

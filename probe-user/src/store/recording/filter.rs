@@ -141,6 +141,7 @@ impl Filter {
             | Observation::Snapshot(..)
             | Observation::Context(..)
             | Observation::AskedToEnd(..)
+            | Observation::OutsideRequest(..)
             | Observation::PortHolder(..)
             | Observation::Holders(..)
             | Observation::Successor(..)

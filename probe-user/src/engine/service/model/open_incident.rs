@@ -109,7 +109,7 @@ impl OpenIncident {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
-            context: FaultContext::default(),
+            context: FaultContext { actor: fault.actor, ..FaultContext::default() },
             drill,
             host: None,
             earlier: Default::default(),
@@ -155,6 +155,7 @@ impl OpenIncident {
         self.record.cause = fault.cause.unwrap_or(self.record.service);
         self.record.timing.listening = None;
         self.degraded = fault.degraded;
+        self.record.context.actor = fault.actor.or(self.record.context.actor.take());
         self.add_evidence(fault.evidence);
         is_worse
     }
@@ -229,8 +230,11 @@ impl OpenIncident {
         self.record.snapshot = Some(file);
     }
 
+    /// What a later look does not find again stays: who it was, and what took the memory.
     pub fn set_context(&mut self, context: FaultContext) {
-        self.record.context = context;
+        let FaultContext { culprit, actor, .. } = std::mem::take(&mut self.record.context);
+        self.record.context =
+            FaultContext { culprit: context.culprit.or(culprit), actor: context.actor.or(actor), ..context };
     }
 
     pub fn set_awaits_context(&mut self) {

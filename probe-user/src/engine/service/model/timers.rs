@@ -19,6 +19,8 @@ pub enum Timer {
     WorkersQuiet,
     /// No accept queue has been full for long enough.
     BacklogEmpty,
+    /// Nothing else has restarted it for long enough.
+    RestartsQuiet,
     /// The main process has outlived its workers.
     WorkerDied,
     /// The grace after a dependency's recovery is over.
@@ -54,6 +56,8 @@ impl Timer {
             Self::BacklogEmpty => Scope::Incident,
             Self::Alert | Self::Settled | Self::Healing | Self::AckOver => Scope::Incident,
             Self::Recovery | Self::StartOverdue => Scope::Recovery,
+            // A restart by something else may be a stop and a start.
+            Self::RestartsQuiet => Scope::Order,
             Self::PauseOver => Scope::Order,
         }
     }
