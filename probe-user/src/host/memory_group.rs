@@ -127,7 +127,6 @@ fn folders_in(folder: &Path) -> Vec<(String, PathBuf)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::host::fake::FakeHost;
 
     #[test]

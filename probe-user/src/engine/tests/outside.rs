@@ -1,7 +1,7 @@
 //! What other programs do with a service: who asked for a stop, and who restarts it again and again.
 
 use super::{unit_states::down, units::running_unit, *};
-use crate::fact::{Account, Actor, OutsideRequest, RequestVerb};
+use crate::fact::{Account, Actor, OperatorCommand, OutsideRequest, RequestVerb};
 
 /// The window in which restarts count.
 const WINDOW: Duration = Duration::from_secs(600);
