@@ -19,6 +19,7 @@ const PACKAGES: [&str; 31] = [
     "crun",
     "dbus",
     "dnsmasq-base",
+    "earlyoom",
     "gunicorn",
     "haproxy",
     "iproute2",

@@ -32,6 +32,7 @@ impl Service {
 
     /// The context came. An alert that waited for it is due.
     pub(super) fn on_context<E: Effects>(&mut self, context: FaultContext, ctx: &mut Ctx<'_, E>) {
+        self.timers.clear(Timer::ContextDue);
         let Some(open) = &mut self.incident else { return };
         if context != FaultContext::default() {
             open.set_context(context);

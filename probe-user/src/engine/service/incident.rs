@@ -102,6 +102,10 @@ impl Service {
         if let (Some(open), true) = (&mut self.incident, awaits_context) {
             open.set_awaits_context();
         }
+        if for_memory {
+            // It heals sooner than it is known who took the memory.
+            self.timers.set(Timer::ContextDue, Some(ctx.now.plus(CONTEXT_PATIENCE)));
+        }
         if has_context {
             self.gather_context(for_memory, ctx);
         }

@@ -7,7 +7,7 @@ use crate::{
         effect::Effects,
         verdict::{Finding, Remedy},
     },
-    fact::{Actor, Fact, OutsideRequest, Phase, Verdict},
+    fact::{Actor, Fact, OutsideRequest, Phase, RequestVerb, Verdict},
 };
 
 /// What hostprobe knows where no command was seen: a program may call systemd by its bus, and without the hook on execs
@@ -24,7 +24,7 @@ impl Service {
         self.requests.add(request);
         if let Some(Stopped { why, actor: actor @ None, since, .. }) = &mut self.stopped
             && let Some(before) = why.strip_suffix(UNKNOWN)
-            && let Some(found) = self.requests.take(ctx.now)
+            && let Some(OutsideRequest { actor: found, .. }) = self.requests.take(ctx.now)
             && found.at <= *since
         {
             *why = format!("{}: {found}", before.trim_end_matches("; "));
@@ -42,15 +42,17 @@ impl Service {
         if self.stopped.is_some() {
             return self.on_stop_request(why, restarts, ctx);
         }
-        let actor = self.requests.take(ctx.now);
+        let request = self.requests.take(ctx.now);
+        // The stop is all that is seen of a restart at first.
+        let restarts = restarts || request.as_ref().is_some_and(|it| it.verb == RequestVerb::Restart);
         let verb = if restarts { "restarted" } else { "stopped" };
-        let why = match &actor {
-            Some(actor) => format!("{verb} by {actor}"),
+        let why = match &request {
+            Some(OutsideRequest { actor, .. }) => format!("{verb} by {actor}"),
             None => format!("{why}; {UNKNOWN}"),
         };
         self.on_stop_request(&why, restarts, ctx);
         if let Some(stopped) = &mut self.stopped {
-            stopped.actor = actor;
+            stopped.actor = request.map(|request| request.actor);
         }
     }
 
@@ -58,8 +60,8 @@ impl Service {
     pub(super) fn ended_by<E>(&mut self, fault: &Fault, ctx: &Ctx<'_, E>) -> Option<Box<Actor>> {
         let is_kill = matches!(fault.finding.verdict, Verdict::Killed | Verdict::Stopped);
         let relays = fault.actor.as_ref().is_none_or(|actor| is_relay(&actor.name));
-        let asked = if is_kill && relays { self.requests.take(ctx.now).map(Box::new) } else { None };
-        asked.or_else(|| fault.actor.clone())
+        let asked = if is_kill && relays { self.requests.take(ctx.now) } else { None };
+        asked.map(|request| Box::new(request.actor)).or_else(|| fault.actor.clone())
     }
 
     /// It runs again after a stop on request. A person at a terminal tries something out.
@@ -69,6 +71,10 @@ impl Service {
             return;
         };
         let actor = stopped.actor.clone();
+        // It goes down with a unit that it needs, and up again.
+        if actor.is_none() && !stopped.why.ends_with(UNKNOWN) {
+            return;
+        }
         if actor.as_ref().is_some_and(|actor| actor.terminal.is_some()) {
             return;
         }

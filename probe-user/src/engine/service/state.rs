@@ -52,7 +52,7 @@ impl Service {
             return false;
         }
         let Some(open) = &self.incident else { return true };
-        if now < open.unconfirmed_until() {
+        if self.timers.is_set(Timer::ContextDue) || now < open.unconfirmed_until() {
             return false;
         }
         let since = open.since();

@@ -2,10 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{
-    clock::Timestamp,
-    fact::{Actor, OutsideRequest},
-};
+use crate::{clock::Timestamp, fact::OutsideRequest};
 
 /// So many restarts by the same program within this time are an incident. A deployment makes one or two, a person who tries
 /// something out works at a terminal, and a script that is wrong goes on for ever.
@@ -36,9 +33,9 @@ impl OutsideRequests {
     }
 
     /// Takes the latest request if it may show at `now`. The ones before it have shown, or were refused.
-    pub fn take(&mut self, now: Timestamp) -> Option<Actor> {
+    pub fn take(&mut self, now: Timestamp) -> Option<OutsideRequest> {
         let latest = self.latest.drain(..).next_back()?;
-        (now.since(latest.actor.at) <= SHOWS_WITHIN).then_some(latest.actor)
+        (now.since(latest.actor.at) <= SHOWS_WITHIN).then_some(latest)
     }
 
     pub fn restarted(&mut self, now: Timestamp, by: Option<u64>) {
