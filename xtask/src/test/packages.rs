@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 31] = [
+const PACKAGES: [&str; 32] = [
     "bsdutils",
     "busybox-static",
     "crun",
