@@ -116,22 +116,20 @@ fn a_stop_by_another_user_names_the_login_behind_it() {
 }
 
 #[test]
-fn a_caller_of_the_bus_is_named_and_what_cannot_be_seen_is_said() {
-    for arguments in [HOOKS, FALLBACK] {
-        let Some(lab) = Lab::start(arguments) else { return };
-        let mark = lab.daemon.mark();
-        let called = lab
-            .systemd
-            .command("/usr/bin/busctl")
-            .args(["call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"])
-            .args(["org.freedesktop.systemd1.Manager", "StopUnit", "ss", UNIT, "replace"])
-            .status();
-        assert!(called.is_ok_and(|status| status.success()), "busctl is answered");
-        let why = lab.reason(mark, "stopped");
-        has(&why, &["stopped by uid 0 (root): /usr/bin/busctl call ", "StopUnit ss api.service replace"]);
-        assert!(!why.contains(" on pts/"), "{why}");
-        lab.has_no_incident();
-    }
+fn a_caller_of_the_bus_is_named() {
+    let Some(lab) = Lab::start(HOOKS) else { return };
+    let mark = lab.daemon.mark();
+    let called = lab
+        .systemd
+        .command("/usr/bin/busctl")
+        .args(["call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"])
+        .args(["org.freedesktop.systemd1.Manager", "StopUnit", "ss", UNIT, "replace"])
+        .status();
+    assert!(called.is_ok_and(|status| status.success()), "busctl is answered");
+    let why = lab.reason(mark, "stopped");
+    has(&why, &["stopped by uid 0 (root): /usr/bin/busctl call ", "StopUnit ss api.service replace"]);
+    assert!(!why.contains(" on pts/"), "{why}");
+    lab.has_no_incident();
 }
 
 #[test]
@@ -176,17 +174,14 @@ fn a_kill_from_a_shell_names_the_shell_its_terminal_and_its_user() {
 }
 
 #[test]
-fn a_kill_program_that_has_ended_is_named_by_its_own_words_without_the_hooks_too() {
-    for arguments in [HOOKS, FALLBACK] {
-        let Some(lab) = Lab::start(arguments) else { return };
-        let mark = lab.daemon.mark();
-        let pid = lab.systemd.host_main_pid(UNIT).expect("it runs");
-        let killed = Command::new("/bin/kill").args(["-KILL", &pid.to_string()]).status();
-        assert!(killed.is_ok_and(|status| status.success()), "it lives");
-        let opened = lab.daemon.wait_for_after(mark, |event| is(event, "incident.open", "api"), LONG);
-        has(text(&opened, "incident.actor.text"), &[&format!("/bin/kill -KILL {pid} (pid ")]);
-        has(text(&opened, "incident.actor.text"), &["started by "]);
-    }
+fn a_kill_program_that_has_ended_is_named_by_its_own_words() {
+    let Some(lab) = Lab::start(HOOKS) else { return };
+    let mark = lab.daemon.mark();
+    let pid = lab.systemd.host_main_pid(UNIT).expect("it runs");
+    let killed = Command::new("/bin/kill").args(["-KILL", &pid.to_string()]).status();
+    assert!(killed.is_ok_and(|status| status.success()), "it lives");
+    let opened = lab.daemon.wait_for_after(mark, |event| is(event, "incident.open", "api"), LONG);
+    has(text(&opened, "incident.actor.text"), &[&format!("/bin/kill -KILL {pid} (pid "), "started by "]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Samples of facts, at least one of each kind.
 
-mod blame;
+pub mod blame;
 mod host;
 
 use std::{
