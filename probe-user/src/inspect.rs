@@ -12,7 +12,7 @@ pub mod host;
 pub mod inspector;
 pub mod log_lines;
 pub mod memory_history;
-mod oom_report;
+pub mod oom_report;
 mod oomd;
 pub mod pressure;
 pub mod queues;

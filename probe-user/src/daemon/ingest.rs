@@ -80,7 +80,10 @@ impl Daemon {
         let event = self.publisher.publish(Fact::OomKill(kill.clone(), member), at);
         if let Some(member) = member {
             let main = self.enricher.members.main_of(member.service).map(|main| main.pid);
-            self.executor.inspector.ended_for_memory(member.service, MemoryDeath::of_kernel(&kill, main));
+            let group = self.enricher.memory_group(&record.cgroups);
+            self.executor
+                .inspector
+                .ended_for_memory(member.service, MemoryDeath::of_kernel(&kill, group, main));
             self.observe(Observation::OomKill(kill, member, event));
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     memory_history::{Before, MemoryHistory, Sample},
-    oom_report::{self, OomReport},
+    oom_report::{OomLog, OomReport},
 };
 use crate::{
     bounded_thread,
@@ -18,7 +18,7 @@ use crate::{
         Culprit, GrownGroup, GrownProcess, MemoryHolder, MemoryLimit, OomKill, OomScope, Process,
         ProcessExit, ServiceId, culprit::LARGEST_MAX,
     },
-    host::{ProcReader, Resident},
+    host::{ProcReader, Resident, cgroup::Hierarchy},
 };
 
 /// How many of those that grew most are looked up: each look reads the process's cgroup.
@@ -40,6 +40,8 @@ pub struct MemoryDeath {
     /// What the victim held, in bytes; 0 if that is not known.
     pub bytes: u64,
     pub scope: OomScope,
+    /// The path of the victim's memory cgroup.
+    pub group: Option<String>,
     /// The lowest limit of the victim's cgroup and those above it, by the kernel.
     pub limit: Option<u64>,
     /// The main process of the service.
@@ -58,7 +60,9 @@ pub enum RanOut {
 
 impl MemoryDeath {
     /// What the kernel killed.
-    pub fn of_kernel(kill: &OomKill, main: Option<u32>) -> Self {
+    ///
+    /// `group` is the path of the victim's memory cgroup, where that is known.
+    pub fn of_kernel(kill: &OomKill, group: Option<String>, main: Option<u32>) -> Self {
         let sum = kill.anon_bytes.saturating_add(kill.file_bytes).saturating_add(kill.shmem_bytes);
         Self {
             at: kill.at,
@@ -66,6 +70,7 @@ impl MemoryDeath {
             victim: kill.victim.clone(),
             bytes: sum,
             scope: kill.scope,
+            group,
             limit: kill.limit_bytes,
             main,
             ran_out: match kill.scope {
@@ -80,7 +85,17 @@ impl MemoryDeath {
         let killer = verdict::memory_killer(exit)?.name.to_owned();
         let (victim, bytes) = (exit.process.clone(), exit.max_rss_bytes);
         let scope = OomScope::Unknown;
-        Some(Self { at: exit.at, killer, victim, bytes, scope, limit: None, main, ran_out: RanOut::Nothing })
+        Some(Self {
+            at: exit.at,
+            killer,
+            victim,
+            bytes,
+            scope,
+            group: None,
+            limit: None,
+            main,
+            ran_out: RanOut::Nothing,
+        })
     }
 }
 
@@ -102,12 +117,12 @@ impl Culprits {
     }
 
     /// The culprit of a fault at this time, with what the kernel's own report adds. It blocks.
-    pub fn of(&self, service: ServiceId, fault: Timestamp) -> Option<Culprit> {
+    pub fn of(&self, service: ServiceId, fault: Timestamp, log: &OomLog) -> Option<Culprit> {
         let (death, mut culprit) = {
             let known = self.lock();
             known.get(&service).filter(|(death, _)| explains(death.at, fault)).cloned()?
         };
-        if let Some(report) = oom_report::of_victim(death.victim.key.pid) {
+        if let Some(report) = log.of_victim(death.victim.key.pid) {
             add_report(&mut culprit, report);
         }
         Some(culprit)
@@ -159,9 +174,13 @@ fn limit_of(death: &MemoryDeath, reader: &ProcReader) -> Option<MemoryLimit> {
         RanOut::Host => return of_host(),
         RanOut::Cgroup => {}
     }
-    // The process is mostly there for a moment, and else its cgroup is known from before.
-    let known = || death.victim.cgroup.as_ref().map(|group| group.path.clone());
-    let path = cgroups.memory_path_of(death.victim.key.pid).filter(|path| path != "/").or_else(known);
+    // The process is mostly there for a moment. On a host with v1 its main cgroup may be in another hierarchy.
+    let known = || {
+        let is_v2 = cgroups.memory_hierarchy() == Hierarchy::V2;
+        death.victim.cgroup.as_ref().filter(|_| is_v2).map(|group| group.path.clone())
+    };
+    let live = || cgroups.memory_path_of(death.victim.key.pid).filter(|path| path != "/");
+    let path = death.group.clone().or_else(live).or_else(known);
     let lowest = path.as_deref().and_then(|path| cgroups.lowest_memory_limit(path));
     match (lowest, death.limit) {
         (Some(lowest), _) => Some(lowest),
@@ -323,6 +342,7 @@ mod tests {
             victim: Process { name: "app".to_owned(), ..Process::unknown(key, 1) },
             bytes: 2 << 20,
             scope: OomScope::Memcg,
+            group: None,
             limit: Some(1 << 20),
             main: Some(10),
             ran_out: RanOut::Cgroup,
@@ -352,6 +372,7 @@ mod tests {
             victim: Process::unknown(key, 1),
             bytes: 0,
             scope: OomScope::Memcg,
+            group: None,
             limit: Some(4096),
             main: None,
             ran_out: RanOut::Cgroup,

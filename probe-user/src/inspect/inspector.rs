@@ -16,6 +16,7 @@ use super::{
     examine::Sample,
     log_lines,
     memory_history::MemorySampler,
+    oom_report::OomLog,
     oomd,
     snapshot::{Draft, Folder, Subject},
 };
@@ -62,6 +63,7 @@ pub struct Inspector {
     /// What the largest processes hold, in case memory runs out.
     pub(crate) memory: MemorySampler,
     culprits: Culprits,
+    oom_log: OomLog,
     /// An early sample of each silent service, until an examination uses it.
     early: HashMap<ServiceId, PendingSample>,
     /// The server that a silent service waited for when it was last looked.
@@ -80,6 +82,7 @@ impl Inspector {
         Self {
             memory: MemorySampler::new(reader.clone()),
             culprits: Culprits::default(),
+            oom_log: OomLog::default(),
             reader,
             blocking_reads: BlockingReads::new(),
             outcomes,
@@ -90,6 +93,11 @@ impl Inspector {
             early: HashMap::new(),
             awaited: HashMap::new(),
         }
+    }
+
+    /// Reads the kernel's reports of OOM kills from now on.
+    pub(crate) fn read_from(&mut self, log: OomLog) {
+        self.oom_log = log;
     }
 
     /// A reload removed a service.
@@ -212,7 +220,7 @@ impl Inspector {
         since: Timestamp,
         for_memory: bool,
     ) {
-        let culprits = self.culprits.clone();
+        let (culprits, log) = (self.culprits.clone(), self.oom_log.clone());
         let unit = service.unit().map(str::to_owned);
         let (id, reads) = (service.id, self.context_reads.clone());
         let ended = self.ended.get(&id).cloned();
@@ -226,8 +234,9 @@ impl Inspector {
                     (None, Some(output)) => log_lines::of_output(&output, ended.map(|it| it.key.start)),
                     (None, None) => Ok(Vec::new()),
                 };
-                let culprit =
-                    for_memory.then(|| oomd::told(culprits.of(id, since), unit.as_deref(), since)).flatten();
+                let culprit = for_memory
+                    .then(|| oomd::told(culprits.of(id, since, &log), unit.as_deref(), since))
+                    .flatten();
                 (logs, changes::before(since, &suspects), culprit)
             };
             let (logs, changes, culprit) = match reads.answer("context", CONTEXT_TIMEOUT, read).await {

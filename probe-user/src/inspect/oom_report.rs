@@ -3,7 +3,12 @@
 //! The wording is no interface. What is not recognized is left out. The forms are those of `mm/oom_kill.c` and
 //! `mm/memcontrol.c` since Linux 5.0; the table of tasks is there with `vm.oom_dump_tasks=1`, the default.
 
-use std::{fs::File, io::Read, os::unix::fs::OpenOptionsExt};
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use rustix::fs::OFlags;
 
@@ -41,32 +46,45 @@ impl OomReport {
     }
 }
 
-/// The report on the kill of this process, from the kernel's log; None if it is not there or cannot be read. It blocks.
-pub fn of_victim(pid: u32) -> Option<OomReport> {
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let mut log = File::options().read(true).custom_flags(flags).open(PATH).ok()?;
-    let mut reports = Reports::new(procfs::page_size());
-    let mut record = [0; RECORD_MAX];
-    let mut found = None;
-    for _ in 0..RECORDS_MAX {
-        match log.read(&mut record) {
-            // The end of the log.
-            Ok(0) => break,
-            Ok(length) => {
-                let text = String::from_utf8_lossy(&record[..length]);
-                if let Some((victim, report)) = reports.record(&text)
-                    && victim == pid
-                {
-                    found = Some(report);
-                }
-            }
-            // What was overwritten meanwhile is skipped.
-            Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => break,
-        }
+/// The kernel's log, opened before the daemon gives up the right to (`CAP_SYSLOG` with `kernel.dmesg_restrict`). Clones share
+/// it; None where it cannot be read.
+#[derive(Clone, Debug, Default)]
+pub struct OomLog(Option<Arc<Mutex<File>>>);
+
+impl OomLog {
+    pub fn open() -> Self {
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let log = File::options().read(true).custom_flags(flags).open(PATH);
+        Self(log.ok().map(|log| Arc::new(Mutex::new(log))))
     }
-    found
+
+    /// The report on the kill of this process; None if it is not there or cannot be read. It blocks.
+    pub fn of_victim(&self, pid: u32) -> Option<OomReport> {
+        let mut log = self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        log.seek(SeekFrom::Start(0)).ok()?;
+        let mut reports = Reports::new(procfs::page_size());
+        let mut record = [0; RECORD_MAX];
+        let mut found = None;
+        for _ in 0..RECORDS_MAX {
+            match log.read(&mut record) {
+                // The end of the log.
+                Ok(0) => break,
+                Ok(length) => {
+                    let text = String::from_utf8_lossy(&record[..length]);
+                    if let Some((victim, report)) = reports.record(&text)
+                        && victim == pid
+                    {
+                        found = Some(report);
+                    }
+                }
+                // What was overwritten meanwhile is skipped.
+                Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        found
+    }
 }
 
 /// Reads records of the log in their order.
