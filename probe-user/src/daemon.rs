@@ -19,7 +19,6 @@ mod publisher;
 mod reboot;
 mod reload;
 mod reload_state;
-mod requests;
 mod rollups;
 mod search;
 mod sockets;
@@ -447,7 +446,6 @@ impl Daemon {
             orphans.reap();
         }
         self.executor.sample_usage(&self.config, &self.enricher);
-        self.executor.inspector.memory.sample();
         self.executor.sample_host(&self.config, &self.enricher, self.last_run.clone());
         self.executor.queues.sample(self.enricher.members.mains());
         self.publish_full_queues();

@@ -1,5 +1,7 @@
 //! What the sensors report, on its way to the stream and to the engine: one handler a kind of record.
 
+mod requests;
+
 use std::path::PathBuf;
 
 use super::Daemon;

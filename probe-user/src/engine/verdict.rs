@@ -2,16 +2,18 @@
 
 mod alive;
 mod memory_killer;
+mod sender;
 mod standstill;
 
 pub use alive::{Circumstances, early_sample, failures_needed, of_failures};
 pub use memory_killer::memory_killer;
+use sender::sender_words;
 pub use standstill::{of_core_dump, of_suspension};
 
 use super::unit::meaning::{self, Known, Meaning};
 use crate::fact::{
     ExitStatus, Holder, NamespaceEnd, OomKill, PortHolder, ProcessExit, Sender, ServiceId, Source, Summary,
-    UnitState, Verdict, process::whereabouts,
+    UnitState, Verdict,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -266,18 +268,6 @@ pub fn holder_words(holder: &Holder, service: Option<&str>) -> String {
 
 fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
-}
-
-fn sender_words(sender: &Sender) -> String {
-    match sender {
-        Sender::Process { pid, name, user_id, unit, terminal } => {
-            let unit = unit.as_ref().map_or_else(String::new, |unit| format!(", unit {unit}"));
-            let terminal = if *terminal { ", at a terminal" } else { "" };
-            format!("{name} ({}, uid {user_id}{unit}{terminal})", whereabouts(*pid))
-        }
-        Sender::Itself => "itself".to_owned(),
-        Sender::Kernel => "the kernel".to_owned(),
-    }
 }
 
 /// Whether a fault or an abort raises it: SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS (`signal(7)`).

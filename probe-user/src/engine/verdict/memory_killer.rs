@@ -1,6 +1,6 @@
 //! Programs besides the kernel that end others when memory runs short.
 
-use super::sender_words;
+use super::sender::sender_words;
 use crate::fact::{ExitStatus, ProcessExit, Sender, process::signal_name};
 
 /// Such programs by their names (`comm`), cut to 15 characters as the kernel does. systemd-oomd kills a cgroup; earlyoom and
