@@ -147,9 +147,9 @@ fn earlyoom_is_named_as_the_killer_that_it_is() {
     }
     let (port, folder) = (free_port(), tempfile::tempdir().expect("a temporary folder"));
     let go = folder.path().join("go");
-    // It has memory and swap left below 100 %, so that it acts at once.
+    // Of the memory less than 99 % is free, so that it acts at once.
     let script = format!(
-        "{} --port {port} & until [ -e {} ]; do sleep 0.05; done; exec /usr/bin/earlyoom -m 100,1 -s 100,1 -r 0",
+        "{} --port {port} & until [ -e {} ]; do sleep 0.05; done; /usr/bin/earlyoom -m 99,1 -s 100,1 -r 0",
         Victim::program().display(),
         go.display()
     );
@@ -172,7 +172,7 @@ fn earlyoom_is_named_as_the_killer_that_it_is() {
         text(&opened, "incident.summary"),
         &["SIGTERM from earlyoom (pid ", "ends processes when memory runs short"],
     );
-    has(text(&opened, "incident.actor.text"), &["/usr/bin/earlyoom -m 100,1"]);
+    has(text(&opened, "incident.actor.text"), &["/usr/bin/earlyoom -m 99,1"]);
     let update = told(&daemon, mark, "api");
     has(text(&update, "incident.culprit.text"), &["killed by earlyoom"]);
     drop(namespace);

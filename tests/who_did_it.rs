@@ -37,7 +37,10 @@ impl Lab {
         let port = free_port();
         let program = systemd.install(&Victim::program()).expect("the victim is installed");
         systemd
-            .write_unit(UNIT, &format!("[Service]\nExecStart={program} --port {port}\n"))
+            .write_unit(
+                UNIT,
+                &format!("[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart={program} --port {port}\n"),
+            )
             .expect("the unit is written");
         systemd.systemctl(&["start", UNIT]).expect("the unit starts");
         let config = format!(
@@ -154,14 +157,14 @@ fn a_kill_from_a_shell_names_the_shell_its_terminal_and_its_user() {
     let Some(lab) = Lab::start(HOOKS) else { return };
     let mark = lab.daemon.mark();
     let pid = lab.systemd.host_main_pid(UNIT).expect("it runs");
-    terminal::run(&format!("bash -c \"kill -9 {pid}; true\""));
+    terminal::run(&format!("bash -c \"kill -9 {pid}; sleep 2\""));
     let update =
         |event: &Value| is(event, "incident.open", "api") && field(event, "incident.actor").is_some();
     let opened = lab.daemon.wait_for_after(mark, update, LONG);
     assert_eq!(text(&opened, "incident.verdict"), "killed");
     has(
         text(&opened, "incident.actor.text"),
-        &["uid 0 (root) on pts/", &format!("bash -c kill -9 {pid}; true (pid ")],
+        &["uid 0 (root) on pts/", &format!("bash -c kill -9 {pid}; sleep 2 (pid ")],
     );
     assert_eq!(text(&opened, "incident.actor.user.name"), "root");
     has(text(&opened, "incident.actor.terminal"), &["pts/"]);

@@ -34,7 +34,10 @@ impl MemoryCgroup {
 
     /// Makes one below this one, without a limit of its own.
     pub fn below(&self, name: &str) -> io::Result<Self> {
-        write_if_there(&self.directory.join("cgroup.subtree_control"), "+memory")?;
+        let control = self.directory.join("cgroup.subtree_control");
+        if control.exists() {
+            fs::write(control, "+memory")?;
+        }
         let directory = self.directory.join(name);
         fs::create_dir(&directory)?;
         Ok(Self { directory })
