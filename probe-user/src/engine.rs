@@ -141,6 +141,7 @@ impl Engine {
             | Observation::Stacks(..)
             | Observation::Context(..)
             | Observation::AskedToEnd(..)
+            | Observation::OutsideRequest(..)
             | Observation::PortHolder(..)
             | Observation::Holders(..)
             | Observation::Successor(..)

@@ -3,6 +3,7 @@
 //! Records hold identities only. A process that ended has no command line any more, so the table of processes is filled
 //! before: from `/proc` at the start, then from every exec.
 
+mod actor;
 mod crash;
 mod exit;
 mod groups;
@@ -11,6 +12,7 @@ mod membership;
 mod namespaces;
 mod network;
 mod oom;
+pub mod request;
 mod resolve;
 mod signal;
 mod socket;
@@ -18,7 +20,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, path::Path};
 
 pub use crash::crash_site;
 use groups::Groups;
@@ -31,7 +33,7 @@ use table::Table;
 use crate::{
     clock::Timestamp,
     fact::{Process, ProcessKey, ServiceId},
-    host::{ProcReader, ReadError, cgroup},
+    host::{ProcReader, ReadError, cgroup, users::Users},
     redact,
     sensor::{ebpf, record},
 };
@@ -49,6 +51,7 @@ pub struct Enricher {
     page_bytes: u64,
     network: LocalNetwork,
     namespaces: Namespaces,
+    users: Users,
     /// Which processes belong to which service.
     pub members: Members,
 }
@@ -74,6 +77,7 @@ impl Enricher {
             page_bytes: procfs::page_size(),
             network,
             namespaces: Namespaces::default(),
+            users: Users::of_host(Path::new("/")),
             members,
         })
     }
@@ -122,6 +126,11 @@ impl Enricher {
 
     pub fn reader(&self) -> &ProcReader {
         &self.reader
+    }
+
+    /// What is known of a process.
+    pub fn process(&self, key: ProcessKey) -> Option<&Process> {
+        self.table.get(key)
     }
 
     /// Whether a process lives, and is not about to end.

@@ -3,8 +3,10 @@
 //! Every layer speaks these types. The kernel's records and `/proc` are turned into them, the engine
 //! decides on them, and [`crate::emit`] alone turns them into JSON.
 
+pub mod actor;
 mod agent;
 pub mod crash;
+pub mod culprit;
 mod drill;
 mod event;
 mod growth;
@@ -29,8 +31,10 @@ mod stacks;
 pub mod summary;
 pub mod unit;
 
+pub use actor::*;
 pub use agent::*;
 pub use crash::*;
+pub use culprit::*;
 pub use drill::*;
 pub use event::*;
 pub use growth::*;

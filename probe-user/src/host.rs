@@ -20,8 +20,10 @@ pub mod fuzz;
 pub mod hardware;
 pub mod holder;
 pub mod listener;
+mod login;
 pub mod mapping;
 mod matcher;
+mod memory_group;
 pub mod mount;
 pub mod open_socket;
 pub mod outbound;
@@ -43,6 +45,7 @@ pub mod survey;
 mod tcp_table;
 pub mod thread;
 pub mod usage;
+pub mod users;
 pub mod written;
 
 use std::{
@@ -60,6 +63,7 @@ pub use self::{
     file_id::FileId,
     listener::ListeningSocket,
     matcher::Named,
+    memory_group::Resident,
     outbound::Outbound,
     pid_scope::PidScope,
     process::ProcReader,

@@ -32,14 +32,31 @@ impl MemoryCgroup {
         Ok(cgroup)
     }
 
+    /// Makes one below this one, without a limit of its own.
+    pub fn below(&self, name: &str) -> io::Result<Self> {
+        let control = self.directory.join("cgroup.subtree_control");
+        if control.exists() {
+            fs::write(control, "+memory")?;
+        }
+        let directory = self.directory.join(name);
+        fs::create_dir(&directory)?;
+        Ok(Self { directory })
+    }
+
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// Its path from the root of its hierarchy, as `/proc/PID/cgroup` gives it.
     pub fn path(&self) -> String {
-        let name = self.directory.file_name().unwrap_or_default();
-        format!("/{}", name.to_string_lossy())
+        let below =
+            hierarchy().ok().and_then(|it| self.directory.strip_prefix(it.mount).ok().map(Path::to_owned));
+        format!("/{}", below.unwrap_or_default().display())
+    }
+
+    /// The name of the file that has its limit.
+    pub fn limit_file(&self) -> &'static str {
+        if self.directory.join("memory.max").exists() { "memory.max" } else { "memory.limit_in_bytes" }
     }
 
     /// Moves a process in; its children follow.
@@ -52,7 +69,7 @@ impl Drop for MemoryCgroup {
     fn drop(&mut self) {
         // A cgroup with members cannot be removed; they go back to the root.
         let members = fs::read_to_string(self.directory.join("cgroup.procs")).unwrap_or_default();
-        let root = self.directory.with_file_name("cgroup.procs");
+        let root = hierarchy().map(|it| it.mount.join("cgroup.procs")).unwrap_or_default();
         for member in members.lines() {
             let _ = fs::write(&root, member);
         }

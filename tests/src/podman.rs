@@ -80,6 +80,11 @@ impl Podman {
             .to_owned()
     }
 
+    /// Sends the first process of a container a SIGKILL, as an operator does.
+    pub fn kill(&self, id: &str) {
+        self.run(&["kill", id]);
+    }
+
     /// The pid here of a container's first process.
     ///
     /// # Panics

@@ -182,6 +182,12 @@ impl SystemdLab {
         command
     }
 
+    /// The words of a command line that runs a program inside, for a shell or a terminal out here.
+    pub fn command_line(&self, line: &str) -> String {
+        let init = self.init;
+        format!("/usr/bin/nsenter --target {init} --mount --uts --ipc --pid --cgroup --root --wd=/ {line}")
+    }
+
     /// A property of a unit, as systemctl shows it.
     pub fn show(&self, unit: &str, property: &str) -> Result<String> {
         Ok(self.systemctl(&["show", "--value", "--property", property, unit])?.trim().to_owned())

@@ -263,6 +263,15 @@ pub(super) fn explanation_page(explanation: &Explanation, down: Option<&str>) ->
     if let Some(file) = &incident.snapshot {
         page.line(format_args!("  snapshot:   {file}"));
     }
+    let blamed = [
+        ("memory:", incident.culprit.as_ref().map(|it| &it.text)),
+        ("by:", incident.actor.as_ref().map(|it| &it.text)),
+    ];
+    for (heading, text) in blamed {
+        if let Some(text) = text {
+            page.line(format_args!("  {heading:<11} {text}"));
+        }
+    }
     if let Some(crash) = &incident.crash {
         page.line(format_args!("  crash:      {}", crash.summary));
         for (heading, text) in [("line:", &crash.line), ("core dump:", &crash.core)] {

@@ -42,6 +42,14 @@ impl Service {
         self.local_ports().into_iter().map(|port| (port, address(port))).collect()
     }
 
+    /// The systemd unit that it is.
+    pub fn unit(&self) -> Option<&str> {
+        match &self.identity {
+            Identity::Unit(unit) => Some(unit),
+            Identity::Exec(_) | Identity::Match(_) | Identity::Remote => None,
+        }
+    }
+
     /// The command that hostprobe starts for it.
     pub fn exec(&self) -> Option<&Exec> {
         match &self.identity {

@@ -229,9 +229,9 @@ impl Executor {
                 let services = enricher.members.addresses(|service| config.name_of(service).to_owned());
                 self.inspector.snapshot(service, name, enricher.members.main_of(service), services);
             }
-            Effect::GatherContext { service, invocation, since } => {
+            Effect::GatherContext { service, invocation, since, for_memory } => {
                 if let Some(watched) = config.service(service) {
-                    self.inspector.gather_context(watched, invocation, since);
+                    self.inspector.gather_context(watched, invocation, since, for_memory);
                 }
             }
             Effect::FindPortHolder { service, ports } => self.inspector.find_port_holder(service, ports),
@@ -415,6 +415,7 @@ impl Executor {
     /// Samples the resource usage of services with limits, when that is due.
     pub(super) fn sample_usage(&mut self, config: &Config, enricher: &Enricher) {
         self.usage.sample(config, enricher, &self.answers);
+        self.inspector.memory.sample();
     }
 
     pub(super) fn sample_host(&mut self, config: &Config, enricher: &Enricher, last_run: Option<LastRun>) {

@@ -1,5 +1,7 @@
 //! What the sensors report, on its way to the stream and to the engine: one handler a kind of record.
 
+mod requests;
+
 use std::path::PathBuf;
 
 use super::Daemon;
@@ -11,7 +13,7 @@ use crate::{
         ExitStatus, Fact, FaultContext, HostCheck, Listener, Membership, Observation, ProcessExit,
         ProcessKey, ServiceId,
     },
-    inspect::crash::Crashed,
+    inspect::{crash::Crashed, culprit::MemoryDeath},
     sensor::record::{CrashStack, Exec, Exit, HostReport, Listen, Oom, ReceivedSignal, Record},
 };
 
@@ -63,6 +65,7 @@ impl Daemon {
     fn on_exec(&mut self, record: &Exec) {
         let executable = self.enricher.exec(record);
         self.executor.inspector.crashes.executed(record.pid);
+        self.observe_request(record);
         self.remove_departed(record);
         if let Some(executable) = executable {
             self.look_for_executable(&executable);
@@ -90,6 +93,11 @@ impl Daemon {
         let at = kill.at;
         let event = self.publisher.publish(Fact::OomKill(kill.clone(), member), at);
         if let Some(member) = member {
+            let main = self.enricher.members.main_of(member.service).map(|main| main.pid);
+            let group = self.enricher.memory_group(&record.cgroups);
+            self.executor
+                .inspector
+                .ended_for_memory(member.service, MemoryDeath::of_kernel(&kill, group, main));
             self.observe(Observation::OomKill(kill, member, event));
         }
     }
@@ -184,6 +192,10 @@ impl Daemon {
         let event = self.publisher.publish(Fact::ProcessExit(exit.clone(), member), at);
         let Some(member) = member else { return };
         self.executor.inspector.exited(member.service, &exit, member.main);
+        let main = self.enricher.members.main_of(member.service).map(|main| main.pid);
+        if let Some(death) = MemoryDeath::of_program(&exit, main) {
+            self.executor.inspector.ended_for_memory(member.service, death);
+        }
         if !member.main {
             return self.observe(Observation::Exit(exit, member, event));
         }

@@ -1,5 +1,6 @@
 //! Turns facts into the stream's objects.
 
+mod blame;
 mod crash;
 mod growth;
 mod hook;

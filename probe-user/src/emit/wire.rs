@@ -3,6 +3,7 @@
 //! Names and nesting follow the Elastic Common Schema where it defines them. An event leaves out absent parts.
 //! [`super::action`] lists the parts that an event always has.
 
+mod blame;
 mod crash;
 mod growth;
 mod hook;
@@ -15,6 +16,7 @@ mod socket;
 mod watch;
 mod word;
 
+pub use blame::*;
 pub use crash::*;
 pub use growth::*;
 pub use hook::*;

@@ -70,6 +70,8 @@ pub enum Effect {
         invocation: Option<String>,
         /// When the fault happened.
         since: Timestamp,
+        /// Memory ran out: find out who took it.
+        for_memory: bool,
     },
     /// Find the process that listens on one of these ports.
     /// [`Observation::PortHolder`](crate::fact::Observation::PortHolder) answers.

@@ -86,6 +86,8 @@ pub enum EndRule {
     LevelsOff,
     /// No worker has died for a while, if several did in a row.
     WorkersLive,
+    /// Nothing else has restarted it for a while.
+    Undisturbed,
     /// hostprobe can probe and restart again.
     Able,
     /// No restart waits for the budget of all services.
@@ -145,6 +147,7 @@ impl EndRule {
             | Self::Accepts
             | Self::LevelsOff
             | Self::WorkersLive
+            | Self::Undisturbed
             | Self::Able
             | Self::Room
             | Self::BelowLimit
@@ -167,7 +170,7 @@ pub const fn of(verdict: Verdict) -> Rule {
     use BlameRule::WhenFound;
     use BlockRule::{Held, UnlessDegraded};
     use DefaultAction::{Alert, Hold, Nothing, Restart};
-    use EndRule::{Able, Accepts, Answer, BelowLimit, InTime, LevelsOff, Listening, NotStopped, Quiet, Room, Running, WithinLimits, WorkersLive};
+    use EndRule::{Able, Accepts, Answer, BelowLimit, InTime, LevelsOff, Listening, NotStopped, Quiet, Room, Running, Undisturbed, WithinLimits, WorkersLive};
     use Extra::{AwaitsDependencies, BacklogPolicy, Holders, InMaintenance, MemoryPolicy, None, Snapshot};
     use SeverityRule::{Critical, Info, OfService, Warning, WhenExhausted};
     type Block = BlockRule;
@@ -197,6 +200,7 @@ pub const fn of(verdict: Verdict) -> Rule {
         Verdict::MemoryFull     => (Alert,   OfService, AtOnce,             Answer,       Block::Always,  Blame::Never,  true,  MemoryPolicy),
         Verdict::Network        => (Alert,   OfService, AtOnce,             Answer,       Block::Always,  Blame::Always, true,  None),
         Verdict::CrashLoop      => (Hold,    Critical,  WhenBudgetIsSpent,  Answer,       Block::Always,  Blame::Never,  false, None),
+        Verdict::RestartedByOther => (Hold,  Warning,   AtOnce,             Undisturbed,  Block::Never,   Blame::Never,  true,  None),
         Verdict::AgentImpaired  => (Alert,   Critical,  AtOnce,             Able,         Block::Never,   Blame::Never,  false, None),
         Verdict::RestartStorm   => (Hold,    Critical,  AtOnce,             Room,         Block::Never,   Blame::Never,  false, None),
         Verdict::HostDiskFull     => (Hold,    WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),

@@ -21,6 +21,7 @@ mod memory;
 mod model;
 mod needed;
 mod operator;
+mod outside;
 mod pause;
 mod probes;
 mod refusal;
@@ -68,6 +69,7 @@ impl Service {
             Observation::Exit(exit, member, event) => self.on_exit(exit, member.main, event, ctx),
             Observation::OomKill(kill, _, event) => self.oom_kills.add(kill, event),
             Observation::Listener(listener, _, event) => self.on_listener(&listener, event, ctx),
+            Observation::OutsideRequest(_, request) => self.on_outside_request(*request, ctx),
             Observation::AskedToEnd(_, at) => self.generation.asked_to_end = Some(at),
             Observation::ListenerChecked(_, port, held) => self.on_listener_checked(port, held, ctx),
             Observation::Probe(report) => self.on_probe(report, ctx),
@@ -133,6 +135,9 @@ impl Service {
         }
         self.verify();
         ctx.request(Effect::ProbeUntilHealthy(self.settings.id));
+        if !by_hostprobe {
+            self.note_outside_restart(ctx);
+        }
     }
 
     /// A service with an incident has to prove healthy.

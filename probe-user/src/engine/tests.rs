@@ -17,6 +17,7 @@ mod host_budget;
 mod listeners;
 mod memory;
 mod operator;
+mod outside;
 mod own_trouble;
 mod probes;
 mod properties;
@@ -284,6 +285,7 @@ fn exit(pid: u32, at: Timestamp, status: ExitStatus, sender: Option<Sender>) -> 
         namespace_end: None,
         left_processes: false,
         crash: None,
+        actor: None,
     }
 }
 

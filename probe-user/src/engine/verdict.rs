@@ -1,15 +1,19 @@
 //! From evidence to a verdict, with its confidence and a sentence for people.
 
 mod alive;
+mod memory_killer;
+mod sender;
 mod standstill;
 
 pub use alive::{Circumstances, early_sample, failures_needed, of_failures};
+pub use memory_killer::memory_killer;
+use sender::sender_words;
 pub use standstill::{of_core_dump, of_suspension};
 
 use super::unit::meaning::{self, Known, Meaning};
 use crate::fact::{
     ExitStatus, Holder, NamespaceEnd, OomKill, PortHolder, ProcessExit, Sender, ServiceId, Source, Summary,
-    UnitState, Verdict, process::whereabouts,
+    UnitState, Verdict,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +55,9 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
     if exit.oom || oom.is_some() {
         return Finding::new(Verdict::OomKilled, sure, oom_sentence(&format!("main process {pid}"), oom));
     }
+    if let Some(killer) = memory_killer(exit) {
+        return Finding::new(Verdict::OomKilled, sure, format!("main process {pid} {}", killer.words(exit)));
+    }
     if let Some(end) = &exit.namespace_end {
         let summary =
             format!("main process {pid} was killed with its pid namespace, {}", namespace_words(end));
@@ -74,7 +81,11 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
         (status @ ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => Finding::new(
             Verdict::Killed,
             sure,
-            format!("main process {pid} was killed by {status} from {}", sender_words(sender)),
+            format!(
+                "main process {pid} was killed by {status} from {}{}",
+                sender_words(sender),
+                memory_killer::of_kubernetes(exit).unwrap_or_default()
+            ),
         ),
         // The kernel sends SIGKILL for a limit, not for a fault.
         (ExitStatus::Signal { number: SIGKILL, .. }, Some(Sender::Kernel)) => Finding::new(
@@ -141,7 +152,8 @@ pub fn of_unit(state: &UnitState) -> Finding {
 ///
 /// A worker that was asked to end, or whose pipe has no reader, ends as it should.
 pub fn of_worker(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<Finding> {
-    if matches!(exit.status, ExitStatus::Code(_)) && !exit.oom && oom.is_none() || is_orderly(exit) {
+    let is_end = matches!(exit.status, ExitStatus::Code(_)) && !exit.oom && oom.is_none() || is_orderly(exit);
+    if is_end && memory_killer(exit).is_none() {
         return None;
     }
     let summary = format!("{}; its main process lives", child_words(exit, oom)?);
@@ -165,6 +177,9 @@ pub fn child_words(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<String> 
     }
     Some(match (exit.status, exit.killer()) {
         _ if exit.oom || oom.is_some() => oom_sentence(&format!("its process {name} (pid {pid})"), oom),
+        _ if let Some(killer) = memory_killer(exit) => {
+            format!("its process {name} (pid {pid}) {}", killer.words(exit))
+        }
         (ExitStatus::Code(0) | ExitStatus::Unknown, _) => return None,
         (ExitStatus::Code(code), _) => format!("its process {name} (pid {pid}) exited with code {code}"),
         (status @ ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => {
@@ -191,6 +206,9 @@ pub fn is_clean(exit: &ProcessExit, service: ServiceId) -> bool {
     let by_other =
         matches!(exit.sender, Some(Sender::Process { .. })) && exit.sender_service != Some(service);
     let request = request.filter(|_| by_other);
+    if memory_killer(exit).is_some() {
+        return false;
+    }
     match exit.status {
         ExitStatus::Code(0) => true,
         // As shells and Java say that a signal ended them.
@@ -250,18 +268,6 @@ pub fn holder_words(holder: &Holder, service: Option<&str>) -> String {
 
 fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
-}
-
-fn sender_words(sender: &Sender) -> String {
-    match sender {
-        Sender::Process { pid, name, user_id, unit, terminal } => {
-            let unit = unit.as_ref().map_or_else(String::new, |unit| format!(", unit {unit}"));
-            let terminal = if *terminal { ", at a terminal" } else { "" };
-            format!("{name} ({}, uid {user_id}{unit}{terminal})", whereabouts(*pid))
-        }
-        Sender::Itself => "itself".to_owned(),
-        Sender::Kernel => "the kernel".to_owned(),
-    }
 }
 
 /// Whether a fault or an abort raises it: SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS (`signal(7)`).

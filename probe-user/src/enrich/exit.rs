@@ -32,6 +32,9 @@ impl Enricher {
         let signal = record.signal.as_ref().filter(|signal| may_explain(signal, record));
         let sender = signal.map(|signal| self.sender(signal, record.pid));
         let sender_service = signal.and_then(|signal| self.sender_service(signal));
+        // A service that ends its own workers is asked nothing.
+        let by_other = service.is_some_and(|member| sender_service != Some(member.service));
+        let actor = signal.filter(|_| by_other).and_then(|signal| self.actor_of_signal(signal)).map(Box::new);
         let exit = ProcessExit {
             at: Timestamp::from_nanos(record.at_ns),
             source: record.source,
@@ -45,6 +48,7 @@ impl Enricher {
             namespace_end: self.namespace_end(record),
             left_processes: false,
             crash: None,
+            actor,
         };
         if record.namespace_init {
             self.namespaces.ended(&exit);
@@ -121,6 +125,7 @@ impl Enricher {
             namespace_end: None,
             left_processes: false,
             crash: None,
+            actor: None,
         }
     }
 

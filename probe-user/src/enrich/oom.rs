@@ -4,6 +4,7 @@ use super::Enricher;
 use crate::{
     clock::Timestamp,
     fact::{Membership, OomKill, ProcessKey},
+    host::cgroup::Hierarchy,
     sensor::record,
 };
 
@@ -34,6 +35,15 @@ impl Enricher {
             trigger_name: record.trigger_comm.clone(),
         };
         (kill, service)
+    }
+
+    /// The path of a process's memory cgroup, by its id in the hierarchy of the memory controller.
+    pub fn memory_group(&self, cgroups: &record::Cgroups) -> Option<String> {
+        let groups = self.reader.cgroups();
+        match groups.memory_hierarchy() {
+            Hierarchy::V2 => groups.path_of(Hierarchy::V2, cgroups.v2?),
+            Hierarchy::Memory | Hierarchy::Systemd => groups.path_of(Hierarchy::Memory, cgroups.memory_v1?),
+        }
     }
 
     /// The victim. A record without its start time may still name its pid, as the kernel's log does, or only a thread

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CrashSite, EventId, HangStacks, HostSubject, ServiceId};
+use super::{Actor, CrashSite, Culprit, EventId, HangStacks, HostSubject, ServiceId};
 use crate::clock::Timestamp;
 
 /// What happened to a service.
@@ -28,6 +28,8 @@ pub enum Verdict {
     Unhealthy,
     /// It failed again after each restart its budget allows.
     CrashLoop,
+    /// Something else restarts it again and again.
+    RestartedByOther,
     /// It is kept from running on purpose: frozen, traced, or stopped from a terminal.
     Paused,
     /// Another process of it died, and its main process lives.
@@ -98,7 +100,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, in the order of the documentation.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 43] = [
         Self::Crashed,
         Self::Exited,
         Self::OomKilled,
@@ -121,6 +123,7 @@ impl Verdict {
         Self::MemoryFull,
         Self::Network,
         Self::CrashLoop,
+        Self::RestartedByOther,
         Self::AgentImpaired,
         Self::RestartStorm,
         Self::HostDiskFull,
@@ -155,6 +158,7 @@ impl Verdict {
             Self::NotListening => "not_listening",
             Self::Unhealthy => "unhealthy",
             Self::CrashLoop => "crash_loop",
+            Self::RestartedByOther => "restarted_by_other",
             Self::Paused => "paused",
             Self::WorkerDied => "worker_died",
             Self::Hung => "hung",
@@ -355,13 +359,22 @@ pub struct FaultContext {
     /// Where the main process crashed.
     #[serde(default)]
     pub crash: Option<Box<CrashSite>>,
+    /// Who took the memory, if it ran out.
+    #[serde(default)]
+    pub culprit: Option<Box<Culprit>>,
+    /// Who ended it, or asked for its end.
+    #[serde(default)]
+    pub actor: Option<Box<Actor>>,
 }
 
 impl FaultContext {
     pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
         let stacks = self.stacks.iter_mut().flat_map(HangStacks::texts);
         let of_crash = self.crash.iter_mut().flat_map(|crash| crash.texts());
-        self.logs.iter_mut().chain(&mut self.changes).chain(stacks).chain(of_crash)
+        let culprit = self.culprit.iter_mut().flat_map(|it| it.texts());
+        let actor = self.actor.iter_mut().flat_map(|it| it.texts());
+        let lines = self.logs.iter_mut().chain(&mut self.changes);
+        lines.chain(stacks).chain(of_crash).chain(culprit).chain(actor)
     }
 }
 

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AcceptQueue, CoreSignal, EventId, Examination, FaultContext, HangStacks, Holder, HostReading, Listener,
-    Membership, Memory, OomKill, OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey,
-    ResourceLevel, ResourceUsage, RestartBudget, Retransmits, ServiceId, ServiceSettings, SocketError,
-    Successor, Suspension, UnitState, Writes,
+    Membership, Memory, OomKill, OperatorCommand, OutsideRequest, PortHolder, Pressure, ProbeReport,
+    ProcessExit, ProcessKey, ResourceLevel, ResourceUsage, RestartBudget, Retransmits, ServiceId,
+    ServiceSettings, SocketError, Successor, Suspension, UnitState, Writes,
 };
 use crate::clock::Timestamp;
 
@@ -26,6 +26,8 @@ pub enum Observation {
     Listener(Listener, ServiceId, EventId),
     /// Another process asked a service's main process to end by a signal, at this time; its listener has closed since.
     AskedToEnd(ServiceId, Timestamp),
+    /// A program asked for a stop, a restart or an end of a service.
+    OutsideRequest(ServiceId, Box<OutsideRequest>),
     /// Whether a process of a service holds a listener on a port.
     ListenerChecked(ServiceId, u16, bool),
     /// A probe ended.
@@ -119,6 +121,7 @@ impl Observation {
             | Self::Stacks(id, _)
             | Self::Context(id, _)
             | Self::AskedToEnd(id, _)
+            | Self::OutsideRequest(id, _)
             | Self::PortHolder(id, _)
             | Self::Holders(id, _)
             | Self::Successor(id, _)

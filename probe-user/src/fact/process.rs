@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 
 pub use super::signal::signal_name;
-use super::{CrashSite, ServiceId, Source};
+use super::{Actor, CrashSite, ServiceId, Source};
 use crate::clock::Timestamp;
 
 /// A process without the ambiguity of a reused pid.
@@ -210,6 +210,9 @@ pub struct ProcessExit {
     /// Where it crashed, as far as it was known by then.
     #[serde(default)]
     pub crash: Option<Box<CrashSite>>,
+    /// The sender of the signal with what is behind it, if the process belonged to a service.
+    #[serde(default)]
+    pub actor: Option<Box<Actor>>,
 }
 
 /// The end of a pid namespace's init, which ends all processes of the namespace.

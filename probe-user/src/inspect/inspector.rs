@@ -13,9 +13,13 @@ use super::{
     blocking_reads::BlockingReads,
     changes,
     crash::Crashes,
+    culprit::{Culprits, MemoryDeath},
     examine::Sample,
     hang_stacks::HangInspector,
     log_lines,
+    memory_history::MemorySampler,
+    oom_report::OomLog,
+    oomd,
     snapshot::{Draft, Folder, Subject},
 };
 use crate::{
@@ -61,6 +65,10 @@ pub struct Inspector {
     context_reads: OneAtATime,
     hangs: HangInspector,
     pub(crate) crashes: Crashes,
+    /// What the largest processes hold, in case memory runs out.
+    pub(crate) memory: MemorySampler,
+    culprits: Culprits,
+    oom_log: OomLog,
     /// An early sample of each silent service, until an examination uses it.
     early: HashMap<ServiceId, PendingSample>,
     /// The server that a silent service waited for when it was last looked.
@@ -78,6 +86,9 @@ impl Inspector {
     pub(crate) fn new(reader: ProcReader, outcomes: Outcomes<Answer>, snapshots: SnapshotOptions) -> Self {
         Self {
             crashes: Crashes::new(reader.clone()),
+            memory: MemorySampler::new(reader.clone()),
+            culprits: Culprits::default(),
+            oom_log: OomLog::default(),
             reader,
             blocking_reads: BlockingReads::new(),
             outcomes,
@@ -91,10 +102,16 @@ impl Inspector {
         }
     }
 
+    /// Reads the kernel's reports of OOM kills from now on.
+    pub(crate) fn read_from(&mut self, log: OomLog) {
+        self.oom_log = log;
+    }
+
     /// A reload removed a service.
     pub(crate) fn remove(&mut self, service: ServiceId) {
         self.exits.remove(&service);
         self.ended.remove(&service);
+        self.culprits.remove(service);
         self.early.remove(&service);
         self.awaited.remove(&service);
         self.crashes.remove(service);
@@ -103,6 +120,11 @@ impl Inspector {
     /// A reload changed where snapshots go, or how many are kept.
     pub(crate) fn configure(&mut self, snapshots: SnapshotOptions) {
         self.snapshots = snapshots;
+    }
+
+    /// A process of a service was ended for its memory. Who took it is found at once, for the context of its fault.
+    pub(crate) fn ended_for_memory(&self, service: ServiceId, death: MemoryDeath) {
+        self.culprits.look(service, death, self.reader.clone(), self.memory.history.clone());
     }
 
     /// Keeps the exit of a service's process for the next snapshot.
@@ -216,7 +238,17 @@ impl Inspector {
     /// Gathers what explains the fault of a service to a person: the last lines of its log, of this run if it is a unit, and
     /// what was changed before, and where its main process crashed. The answer comes as [`Answer::Context`], and comes once more
     /// if names or a core dump are found later.
-    pub(crate) fn gather_context(&self, service: &Service, invocation: Option<String>, since: Timestamp) {
+    ///
+    /// `for_memory` says that memory ran out, so that it also tells who took it.
+    pub(crate) fn gather_context(
+        &self,
+        service: &Service,
+        invocation: Option<String>,
+        since: Timestamp,
+        for_memory: bool,
+    ) {
+        let (culprits, log) = (self.culprits.clone(), self.oom_log.clone());
+        let unit = service.unit().map(str::to_owned);
         let (id, reads) = (service.id, self.context_reads.clone());
         let ended = self.ended.get(&id).cloned();
         let mut crash = self.crashes.of_service(id, since);
@@ -231,7 +263,10 @@ impl Inspector {
                     (None, Some(output)) => log_lines::of_output(&output, ended.map(|it| it.key.start)),
                     (None, None) => Ok(Vec::new()),
                 };
-                (logs, changes::before(since, &suspects))
+                let culprit = for_memory
+                    .then(|| oomd::told(culprits.of(id, since, &log), unit.as_deref(), since))
+                    .flatten();
+                (logs, changes::before(since, &suspects), culprit)
             };
             let named = async {
                 match &mut crash {
@@ -240,9 +275,9 @@ impl Inspector {
                 }
             };
             let (read, named) = tokio::join!(reads.answer("context", CONTEXT_TIMEOUT, read), named);
-            let (logs, changes) = match read {
-                Ok((logs, changes)) => (logs.map_err(|error| error.to_string()), changes),
-                Err(error) => (Err(error.to_string()), Vec::new()),
+            let (logs, changes, culprit) = match read {
+                Ok((logs, changes, culprit)) => (logs.map_err(|error| error.to_string()), changes, culprit),
+                Err(error) => (Err(error.to_string()), Vec::new(), None),
             };
             let logs = logs.unwrap_or_else(|error| {
                 tracing::debug!("the last lines of a service cannot be read: {error}");
@@ -250,9 +285,14 @@ impl Inspector {
             });
             let (changes, changed_at) =
                 changes.into_iter().map(|change| (change.words, change.at_us)).unzip();
-            let crash_site = named.map(Box::new);
-            let mut context =
-                FaultContext { logs, changes, changed_at, crash: crash_site, ..FaultContext::default() };
+            let mut context = FaultContext {
+                logs,
+                changes,
+                changed_at,
+                crash: named.map(Box::new),
+                culprit: culprit.map(Box::new),
+                ..FaultContext::default()
+            };
             outcomes.send(Answer::Context(id, context.clone())).await;
             // Names can take seconds when several services crash at once, and `systemd-coredump` takes its time.
             if let Some(crash) = crash

@@ -61,6 +61,23 @@ fn of_journal(journal: &Journal, id: &str) -> Result<Vec<String>, LogError> {
     Ok(lines.in_order())
 }
 
+/// Those that a unit logged around a moment. It blocks.
+pub fn of_unit(unit: &str, at: Timestamp, around: Duration) -> Result<Vec<String>, LogError> {
+    let journal = Journal::open_default_with_config(JournalConfig {
+        max_decompressed_bytes: 64 << 10,
+        ..JournalConfig::default()
+    })?;
+    let since = at.to_wall().saturating_sub(around).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let mut query = journal.query();
+    query.match_exact("_SYSTEMD_UNIT", unit.as_bytes());
+    query.since_realtime(u64::try_from(since.as_microsecond()).unwrap_or_default()).limit(LINES);
+    let mut found = Vec::new();
+    for entry in query.iter()? {
+        found.push(String::from_utf8_lossy(entry?.get("MESSAGE").unwrap_or_default()).into_owned());
+    }
+    Ok(found)
+}
+
 /// Those at the end of a file, unless it was last written before the process `started`. It blocks.
 pub fn of_output(path: &Path, started: Option<Timestamp>) -> Result<Vec<String>, LogError> {
     let mut file = untrusted_file::open(path)?;

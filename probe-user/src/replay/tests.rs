@@ -199,6 +199,7 @@ fn life(daemon: &mut Daemon, seed: u64) {
                         namespace_end: None,
                         left_processes: false,
                         crash: None,
+                        actor: None,
                     };
                     let member = Membership { service: ServiceId(service), main: true };
                     daemon.see(now, Observation::Exit(exit, member, EventId(1)));

@@ -148,6 +148,7 @@ fn death() -> Fact {
         namespace_end: None,
         left_processes: false,
         crash: None,
+        actor: None,
     };
     Fact::ProcessExit(exit, Some(Membership { service: ServiceId(0), main: true }))
 }

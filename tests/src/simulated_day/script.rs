@@ -111,6 +111,7 @@ impl Day<'_> {
             namespace_end: None,
             left_processes: false,
             crash: None,
+            actor: None,
         };
         let member = Membership { service: id, main: true };
         let known = happened.plus(Duration::from_micros(200));

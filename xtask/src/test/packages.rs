@@ -13,13 +13,14 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 37] = [
+const PACKAGES: [&str; 38] = [
     "binutils",
     "bsdutils",
     "busybox-static",
     "crun",
     "dbus",
     "dnsmasq-base",
+    "earlyoom",
     "g++",
     "gcc",
     "golang-go",

@@ -11,6 +11,7 @@ use crate::{
     fact::{HookCoverage, Place},
     host::{ProcReader, place},
     inspect::host::clock_can_be_read,
+    inspect::oom_report::OomLog,
     process::privileges,
     sensor::{Sensors, ebpf::Options},
     serve::{self, control::ControlSocket},
@@ -26,6 +27,7 @@ pub(super) struct Attached {
     /// The address for health and metrics.
     pub(super) listener: Option<TcpListener>,
     pub(super) control: Option<ControlSocket>,
+    pub(super) oom_log: OomLog,
 }
 
 /// Attaches the sensors, binds the HTTP port, and drops the rights that are not needed afterwards.
@@ -43,8 +45,9 @@ pub(super) async fn attach(config: &Config, options: &RunOptions) -> Result<Atta
     let listener = listen(config.http).await;
     // To give the socket to a group takes a right, too.
     let control = control(config).await;
+    let oom_log = OomLog::open();
     privileges::drop_unneeded(config, sensors.ebpf());
-    Ok(Attached { began, place, reader, sensors, listener, control })
+    Ok(Attached { began, place, reader, sensors, listener, control, oom_log })
 }
 
 /// Finds out where the daemon runs, and says so. It has to be a place where `/proc` and the kernel call a process the same.

@@ -65,7 +65,7 @@ pub(super) async fn wire(
     attached: Attached,
     announced: Announced,
 ) -> Result<Wired, RunError> {
-    let Attached { began, place: _, reader, sensors, listener, control } = attached;
+    let Attached { began, place: _, reader, sensors, listener, control, oom_log } = attached;
     let Announced { origin, names, publisher, state, view, engine, seen, self_test: _ } = announced;
     let drill_directory = state.as_ref().map(|_| config.state.directory.clone());
     let begun = drill_directory.as_deref().map(|directory| LastRun::begin(directory, &origin.boot_id));
@@ -120,7 +120,7 @@ pub(super) async fn wire(
     let on_exit = on_exit(&config, &options.notifier, store.is_some());
     let mut heartbeat = OutwardHeartbeat::default();
     heartbeat.configure(config.heartbeat.as_ref()).map_err(RunError::Heartbeat)?;
-    let executor = Executor {
+    let mut executor = Executor {
         store,
         heartbeat,
         hooks,
@@ -129,6 +129,7 @@ pub(super) async fn wire(
         left,
         ..executor(&config, names, &reader, alerter, prober, &senders)
     };
+    executor.inspector.read_from(oom_log);
     let daemon = Daemon {
         origin,
         _directory: directory,

@@ -38,6 +38,8 @@ impl Renderer<'_> {
             changed_at: self.times(&incident.context.changed_at),
             stacks: incident.context.stacks.as_ref().map(|stacks| self.stacks(stacks)),
             crash: incident.context.crash.as_ref().map(|site| self.crash(site)),
+            culprit: incident.context.culprit.as_ref().map(|it| Box::new(self.culprit(it))),
+            actor: incident.context.actor.as_ref().map(|it| Box::new(self.actor(it))),
             drill: incident.drill.as_ref().map(|by| self.foreign_name(by)),
         }
     }

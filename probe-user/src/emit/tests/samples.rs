@@ -1,5 +1,6 @@
 //! Samples of facts, at least one of each kind.
 
+pub mod blame;
 mod host;
 
 use std::{
@@ -71,6 +72,7 @@ fn exit(status: ExitStatus, sent_signal: Option<u8>, sender: Option<Sender>) -> 
         namespace_end: None,
         left_processes: false,
         crash: None,
+        actor: None,
     }
 }
 
@@ -126,6 +128,8 @@ fn an_incident() -> Incident {
             changed_at: vec![1_769_828_360_000_000],
             stacks: Some(stacks()),
             crash: Some(Box::new(CrashSite::example())),
+            culprit: Some(Box::new(blame::culprit())),
+            actor: Some(Box::new(blame::actor())),
         },
         drill: Some("alice (as root)".to_owned()),
         host: None,

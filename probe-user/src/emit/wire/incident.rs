@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Crash, RestartMethod, Severity, Verdict};
+use super::{Actor, Crash, Culprit, RestartMethod, Severity, Verdict};
 
 /// An incident. Events that only belong to an incident carry its id alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,6 +61,12 @@ pub struct Incident {
     /// Where the main process crashed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash: Option<Crash>,
+    /// Who took the memory, if it ran out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub culprit: Option<Box<Culprit>>,
+    /// Who ended the service, asked for its end, or restarts it again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Box<Actor>>,
     /// The operator who caused the fault on purpose, by `hostprobe drill`; absent for any other incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<String>,

@@ -133,6 +133,8 @@ words! {
         Unhealthy,
         /// It failed again after each restart its budget allows.
         CrashLoop,
+        /// Something else restarts it again and again.
+        RestartedByOther,
         /// It is kept from running on purpose: frozen, traced, or stopped from a terminal.
         Paused,
         /// A worker died, and its main process lives.

@@ -45,6 +45,7 @@ fn verdicts() -> String {
             EndRule::LevelsOff => "it levels off, falls or is restarted",
             EndRule::NotStopped => "it is not stopped, and its probes answer",
             EndRule::WorkersLive => "its probes answer; after several deaths, none for 30 s",
+            EndRule::Undisturbed => "nothing else has restarted it for 10 min, and its probes answer",
             EndRule::Able => "it can probe and restart again, for 10 s",
             EndRule::Room => "no restart waits, and half of the budget is free",
             EndRule::BelowLimit => "it is clearly within its limit",
@@ -109,7 +110,10 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
     match verdict {
         Verdict::Crashed => ("it ended itself by a signal: a fault, an abort", ""),
         Verdict::Exited => ("it exited, with any code, though it should stay up", ""),
-        Verdict::OomKilled => ("the OOM killer chose its main process", ""),
+        Verdict::OomKilled => (
+            "the OOM killer chose its main process, or systemd-oomd, earlyoom or the like ended it for its memory",
+            "",
+        ),
         Verdict::Killed => ("another process sent it a fatal signal", ""),
         Verdict::Stopped => {
             ("systemd was asked to stop or restart it", "; an event and a state, no incident")
@@ -164,6 +168,10 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
             ("connections to another host time out, find no way, or are not acknowledged", "")
         }
         Verdict::CrashLoop => ("its restart budget is spent", "; the next try is after the long back-off"),
+        Verdict::RestartedByOther => (
+            "the same program, at no terminal, had it restarted four times within 10 min",
+            "; hostprobe restarts it no more meanwhile",
+        ),
         Verdict::AgentImpaired => (
             "hostprobe itself has no descriptors, memory, threads or ports left to probe or restart with",
             "; one incident of hostprobe, and the services keep their last known state",

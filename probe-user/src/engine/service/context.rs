@@ -19,10 +19,15 @@ impl Service {
     }
 
     /// Asks for the context of the open incident.
-    pub(super) fn gather_context<E: Effects>(&self, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn gather_context<E: Effects>(&self, for_memory: bool, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
         let invocation = self.unit.invocation().filter(|_| self.settings.is_unit).map(str::to_owned);
-        ctx.request(Effect::GatherContext { service: self.settings.id, invocation, since: open.since() });
+        ctx.request(Effect::GatherContext {
+            service: self.settings.id,
+            invocation,
+            since: open.since(),
+            for_memory,
+        });
     }
 
     /// What the threads wait for came. The end of the snapshot, which follows, publishes it.
@@ -34,6 +39,7 @@ impl Service {
 
     /// The context came. An alert that waited for it is due.
     pub(super) fn on_context<E: Effects>(&mut self, context: FaultContext, ctx: &mut Ctx<'_, E>) {
+        self.timers.clear(Timer::ContextDue);
         let Some(open) = &mut self.incident else { return };
         if context != FaultContext::default() {
             open.set_context(context);

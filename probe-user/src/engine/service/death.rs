@@ -64,7 +64,10 @@ impl Service {
         }
         let failed = matches!(exit.status, ExitStatus::Code(code) if code != 0);
         let early_exit = failed && exit.uptime() < EARLY_EXIT && !had_ports;
-        let fault = Fault { since: exit.at, evidence, early_exit, ..Fault::now(ctx.now, finding) };
+        let oom = finding.verdict == Verdict::OomKilled;
+        let actor = exit.actor.clone();
+        let fault =
+            Fault { since: exit.at, evidence, early_exit, oom, actor, ..Fault::now(ctx.now, finding) };
         if self.settings.is_unit {
             self.inspect(fault, Some(exit), ctx);
         } else if self.settings.is_matched && exit.status == ExitStatus::Code(0) {

@@ -32,7 +32,9 @@ impl Service {
             return;
         }
         if fault.finding.verdict == Verdict::Stopped {
-            let why = format!("{}; `on_clean_exit` is \"never\"", fault.finding.summary);
+            let by =
+                self.ended_by(&fault, ctx).map_or_else(String::new, |actor| format!("; stopped by {actor}"));
+            let why = format!("{}; `on_clean_exit` is \"never\"{by}", fault.finding.summary);
             return self.on_stop_request(&why, false, ctx);
         }
         if fault.early_exit {
@@ -63,11 +65,13 @@ impl Service {
     /// Opens or updates the incident with a fault.
     pub(super) fn open_or_update<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
         self.stopped = None;
-        let fault = self.blamed_on_host(fault, ctx);
+        let mut fault = self.blamed_on_host(fault, ctx);
+        fault.actor = self.ended_by(&fault, ctx);
         let severity = self.severity(fault.finding.verdict);
         let patience = patience(&fault, self.can_restart());
         // An alert at once waits a moment for what explains the fault.
-        let has_context = self.has_context(fault.finding.verdict);
+        let for_memory = fault.oom || fault.finding.verdict == Verdict::OomKilled;
+        let has_context = self.has_context(fault.finding.verdict) || for_memory;
         let awaits_context = has_context && patience == Some(Duration::ZERO);
         let patience = if awaits_context { Some(CONTEXT_PATIENCE) } else { patience };
         self.timers.clear(Timer::Healing);
@@ -98,8 +102,12 @@ impl Service {
         if let (Some(open), true) = (&mut self.incident, awaits_context) {
             open.set_awaits_context();
         }
+        if for_memory {
+            // It heals sooner than it is known who took the memory.
+            self.timers.set(Timer::ContextDue, Some(ctx.now.plus(CONTEXT_PATIENCE)));
+        }
         if has_context {
-            self.gather_context(ctx);
+            self.gather_context(for_memory, ctx);
         }
         self.await_settling(ctx.now);
         self.alert_if_due(ctx);

@@ -12,6 +12,7 @@ mod liveness;
 mod network;
 mod oom_kills;
 mod open_incident;
+mod outside_requests;
 mod port_check;
 mod probe_state;
 mod recovery;
@@ -34,6 +35,7 @@ pub use listeners::{LISTENER_GONE, Listeners, LostListener};
 pub use network::{OutboundTrouble, Place, Trouble};
 pub use oom_kills::OomKills;
 pub use open_incident::OpenIncident;
+pub use outside_requests::{OutsideRequests, RESTARTS, WINDOW};
 pub use port_check::{CHECK, PortCheck};
 pub use probe_state::ProbeState;
 pub use recovery::{FailureStreak, Inspection, Recovery, RecoveryState, Succession};
@@ -68,6 +70,8 @@ pub struct Service {
     pub(super) unit: UnitView,
     /// It was stopped on request and has not been healthy since.
     pub(super) stopped: Option<Stopped>,
+    /// What programs asked for of it.
+    pub(super) requests: OutsideRequests,
     /// The operator's orders in force.
     pub(super) orders: Orders,
     /// The open window of its maintenance, which is in effect as a pause.
@@ -108,6 +112,7 @@ impl Service {
             listeners: Listeners::new(given.ports.clone()),
             unit: UnitView::default(),
             stopped: None,
+            requests: OutsideRequests::default(),
             orders: Orders::default(),
             maintenance: None,
             stop_pending: false,

@@ -129,6 +129,7 @@ impl Service {
         self.timers.set(Timer::PauseOver, orders.pause.as_ref().and_then(|order| order.until));
         self.stopped = orders.stop.as_ref().map(|order| Stopped {
             why: order.to_string(),
+            actor: None,
             since: ctx.now,
             invocation: String::new(),
         });

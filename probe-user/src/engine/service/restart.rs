@@ -126,6 +126,9 @@ impl Service {
         if !self.may_restart() {
             return self.hold(NOT_ENABLED, ctx);
         }
+        if let Some(why) = self.restarted_by_other() {
+            return self.hold(why, ctx);
+        }
         if self.is_paused() {
             return self.hold_for_pause(ctx);
         }

@@ -52,7 +52,7 @@ impl Service {
             return false;
         }
         let Some(open) = &self.incident else { return true };
-        if now < open.unconfirmed_until() {
+        if self.timers.is_set(Timer::ContextDue) || now < open.unconfirmed_until() {
             return false;
         }
         let since = open.since();
@@ -91,6 +91,7 @@ impl Service {
             }
             EndRule::NotStopped => self.timers.is_set(Timer::Recheck),
             EndRule::WorkersLive => self.timers.is_set(Timer::WorkersQuiet),
+            EndRule::Undisturbed => self.timers.is_set(Timer::RestartsQuiet),
             EndRule::Accepts => self.timers.is_set(Timer::BacklogEmpty),
             EndRule::LevelsOff => self.grows(open, now),
             // The last four are of hostprobe itself and of the host.

@@ -7,7 +7,7 @@ use crate::{
         effect::{Effect, Effects},
         unit::meaning::{Meaning, Phase},
     },
-    fact::{Fact, Phase as IncidentPhase, UnitState},
+    fact::{Fact, Phase as IncidentPhase, UnitState, Verdict},
 };
 
 impl Service {
@@ -16,9 +16,10 @@ impl Service {
     pub(super) fn on_stop_request<E: Effects>(&mut self, why: &str, restarts: bool, ctx: &mut Ctx<'_, E>) {
         if self.stopped.is_none() {
             let invocation = self.unit.meaning().map_or_else(String::new, |(it, _)| it.invocation_id.clone());
-            self.stopped = Some(Stopped { why: why.to_owned(), since: ctx.now, invocation });
+            self.stopped = Some(Stopped { why: why.to_owned(), since: ctx.now, actor: None, invocation });
         }
-        if !restarts {
+        // A program that stops and starts it again and again is not done with a stop.
+        if !restarts && !self.has_verdict(Verdict::RestartedByOther) {
             self.end_incident(why, ctx);
         }
         self.verify();

@@ -93,7 +93,7 @@ impl Service {
             | RecoveryState::Verifying => false,
         };
         if self.unit.take_idle_job(&state) && waits && self.incident.is_some() {
-            return self.on_stop_request("it was stopped while it was down", false, ctx);
+            return self.on_outside_stop("it was stopped while it was down", false, ctx);
         }
         if matches!(self.recovery.state(), RecoveryState::Inspecting(_))
             && let RecoveryState::Inspecting(inspection) = self.enter(RecoveryState::Idle, None)
@@ -169,9 +169,11 @@ impl Service {
             StopRequested(why) => match self.taken_down_by(&state, ctx) {
                 Some(needed) if needed.failed() => self.fail_with_needed(fault, needed, event, ctx),
                 needed => {
-                    let why = needed.map_or_else(|| why.into_owned(), |needed| needed.words());
                     let restarts = state.job.as_ref().is_some_and(|job| job.kind != "stop");
-                    self.on_stop_request(&why, restarts, ctx);
+                    match needed {
+                        Some(needed) => self.on_stop_request(&needed.words(), restarts, ctx),
+                        None => self.on_outside_stop(&why, restarts, ctx),
+                    }
                     self.unit_changed(&state, before, ctx);
                 }
             },
@@ -181,7 +183,7 @@ impl Service {
                 self.unit_changed(&state, before, ctx);
             }
             AlreadyRestarted { asked: true } => {
-                self.on_stop_request("it was restarted on request", true, ctx);
+                self.on_outside_stop("it was restarted on request", true, ctx);
                 self.unit_changed(&state, before, ctx);
             }
             AlreadyRestarted { asked: false } => {

@@ -13,7 +13,8 @@ impl Service {
             match timer {
                 Timer::Alert => self.alert_now(ctx),
                 // Nothing else to do: the engine settles the service after each input.
-                Timer::Settled | Timer::WorkersQuiet | Timer::BacklogEmpty => {}
+                Timer::Settled | Timer::WorkersQuiet | Timer::BacklogEmpty | Timer::ContextDue => {}
+                Timer::RestartsQuiet => return self.on_restarts_quiet(ctx),
                 Timer::ListenerGone => return self.on_listener_gone(ctx),
                 Timer::PortCheck => return self.on_port_check_overdue(ctx),
                 Timer::WorkerDied => return self.on_worker_died(ctx),

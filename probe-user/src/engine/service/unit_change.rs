@@ -30,11 +30,7 @@ impl Service {
                 self.on_running(main, ctx);
                 self.unit.set_invocation(&state.invocation_id);
             } else if Self::begins_to_stop(state) && (self.is_idle() || self.is_verifying()) {
-                self.on_stop_request(
-                    self.stop_words(state, "systemd is stopping it", ctx).as_str(),
-                    false,
-                    ctx,
-                );
+                self.on_unit_stop(state, "systemd is stopping it", ctx);
             }
             return;
         }
@@ -74,7 +70,7 @@ impl Service {
                     // The stop with that unit is over.
                     self.publish_unit(state, ctx);
                 } else {
-                    self.on_stop_request("it was stopped meanwhile", false, ctx);
+                    self.on_outside_stop("it was stopped meanwhile", false, ctx);
                 }
             }
             RecoveryState::Idle | RecoveryState::Verifying if self.ended_unnoticed(state, before) => {
@@ -134,8 +130,7 @@ impl Service {
                 self.fail(fault, ctx);
             }
             Meaning::Stopped if meaning::was_asked(state) => {
-                let words = self.stop_words(state, row.because, ctx);
-                self.on_stop_request(&words, false, ctx);
+                self.on_unit_stop(state, row.because, ctx);
             }
             Meaning::Done | Meaning::Stopped | Meaning::Runs | Meaning::Starting | Meaning::Waits => {
                 self.on_rest(row, state, ctx);
@@ -143,9 +138,12 @@ impl Service {
         }
     }
 
-    /// Why a stop counts as requested: the needed unit that was stopped with it, or else `why`.
-    pub(super) fn stop_words<E>(&self, state: &UnitState, why: &str, ctx: &Ctx<'_, E>) -> String {
-        self.taken_down_by(state, ctx).map_or_else(|| why.to_owned(), |needed| needed.words())
+    /// Its stop was requested, or that of the needed unit that was stopped with it.
+    fn on_unit_stop<E: Effects>(&mut self, state: &UnitState, why: &str, ctx: &mut Ctx<'_, E>) {
+        match self.taken_down_by(state, ctx) {
+            Some(needed) => self.on_stop_request(&needed.words(), false, ctx),
+            None => self.on_outside_stop(why, false, ctx),
+        }
     }
 
     /// The unit is up, without a main process.

@@ -39,10 +39,11 @@ impl Service {
         }
         let Some(finding) = verdict::of_worker(exit, oom.as_ref().map(|(kill, _)| kill)) else { return };
         let mut evidence = vec![event];
+        let for_memory = exit.oom || oom.is_some() || verdict::memory_killer(exit).is_some();
         evidence.extend(oom.map(|(_, event)| event));
         // Without a known sender, a kill is not the worker's fault. A signal that a fault raises is.
         let by_itself = match (exit.status, &exit.sender) {
-            (_, _) if exit.oom || evidence.len() > 1 => true,
+            (_, _) if for_memory => true,
             (ExitStatus::Signal { number, core_dumped }, None) => {
                 core_dumped || verdict::raised_by_fault(number)
             }
@@ -64,6 +65,8 @@ impl Service {
             degraded: true,
             // A killed worker is replaced without an alert. A worker that failed by itself will fail again.
             urgent: by_itself,
+            oom: for_memory,
+            actor: exit.actor.clone(),
             ..Fault::now(ctx.now, finding)
         };
         // The first death sets the timer.

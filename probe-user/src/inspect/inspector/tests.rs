@@ -55,6 +55,7 @@ fn exit(code: u8) -> ProcessExit {
         namespace_end: None,
         left_processes: false,
         crash: None,
+        actor: None,
     }
 }
 

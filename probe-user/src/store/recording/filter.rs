@@ -142,6 +142,7 @@ impl Filter {
             | Observation::Stacks(..)
             | Observation::Context(..)
             | Observation::AskedToEnd(..)
+            | Observation::OutsideRequest(..)
             | Observation::PortHolder(..)
             | Observation::Holders(..)
             | Observation::Successor(..)

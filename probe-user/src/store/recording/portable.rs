@@ -36,6 +36,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::Stacks(..) => "what its threads wait for",
         Observation::Context(..) => "the context of its fault",
         Observation::AskedToEnd(..) => "a request to end",
+        Observation::OutsideRequest(..) => "a program's request",
         Observation::PortHolder(..) => "who has its port",
         Observation::Holders(..) => "who holds its connections",
         Observation::ListenerChecked(..) => "whether a port of it is held",
@@ -145,6 +146,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::Stacks(id, _)
         | Observation::Context(id, _)
         | Observation::AskedToEnd(id, _)
+        | Observation::OutsideRequest(id, _)
         | Observation::Successor(id, _)
         | Observation::ListenerChecked(id, ..)
         | Observation::Operator(id, _) => *id = to(*id)?,
@@ -194,7 +196,11 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
             .for_each(&mut text);
     };
     match seen {
-        Observation::Exit(exit, ..) => process(&mut exit.process),
+        Observation::Exit(exit, ..) => {
+            process(&mut exit.process);
+            exit.actor.iter_mut().flat_map(|actor| actor.texts()).for_each(text);
+        }
+        Observation::OutsideRequest(_, request) => request.actor.texts().for_each(text),
         Observation::OomKill(kill, ..) => process(&mut kill.victim),
         Observation::Probe(report) => {
             text(&mut report.target);

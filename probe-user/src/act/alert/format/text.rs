@@ -21,6 +21,9 @@ use crate::{
 const SUMMARY_MAX: usize = 1200;
 const VALUE_MAX: usize = 400;
 
+/// The longest sentence about who did it.
+const BLAME_MAX: usize = 700;
+
 /// The changes before a fault, and the last lines of a log, that a message has.
 const CHANGES_MAX: usize = 2;
 const LINES_MAX: usize = 3;
@@ -158,12 +161,14 @@ impl Writer {
         if let Some(snapshot) = &incident.snapshot {
             facts.push(("Snapshot", one_line(snapshot, VALUE_MAX)));
         }
-        let FaultContext { changes, logs, stacks, crash, .. } = &incident.context;
+        let FaultContext { changes, logs, stacks, crash, culprit, actor, changed_at: _ } = &incident.context;
         if let Some(site) = crash {
             facts.push(("Crash", one_line(&site.words(), VALUE_MAX)));
             facts.extend(site.core.iter().map(|core| ("Core dump", one_line(core, VALUE_MAX))));
         }
         facts.extend(stacks.iter().map(|stacks| ("Threads", one_line(&stacks.summary, VALUE_MAX))));
+        facts.extend(culprit.iter().map(|it| ("Memory", one_line(&it.to_string(), BLAME_MAX))));
+        facts.extend(actor.iter().map(|it| ("By", one_line(&it.to_string(), BLAME_MAX))));
         let changes = changes.iter().take(CHANGES_MAX);
         facts.extend(changes.map(|change| ("Changed", one_line(change, VALUE_MAX))));
         let lines = &logs[logs.len().saturating_sub(LINES_MAX)..];

@@ -3,7 +3,7 @@
 use crate::{
     clock::Timestamp,
     engine::verdict::{Finding, Remedy},
-    fact::{EventId, ServiceId},
+    fact::{Actor, EventId, ServiceId},
 };
 
 #[derive(Clone, Debug)]
@@ -25,6 +25,10 @@ pub struct Fault {
     pub degraded: bool,
     /// The process exited with an error soon after its start, perhaps because its port was taken.
     pub early_exit: bool,
+    /// Memory ran out, and something ended a process for that.
+    pub oom: bool,
+    /// Who caused it from outside.
+    pub actor: Option<Box<Actor>>,
 }
 
 impl Fault {
@@ -41,6 +45,8 @@ impl Fault {
             urgent: false,
             degraded: false,
             early_exit: false,
+            oom: false,
+            actor: None,
         }
     }
 }

@@ -109,7 +109,7 @@ impl OpenIncident {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
-            context: FaultContext::default(),
+            context: FaultContext { actor: fault.actor, ..FaultContext::default() },
             drill,
             host: None,
             earlier: Default::default(),
@@ -155,6 +155,7 @@ impl OpenIncident {
         self.record.cause = fault.cause.unwrap_or(self.record.service);
         self.record.timing.listening = None;
         self.degraded = fault.degraded;
+        self.record.context.actor = fault.actor.or(self.record.context.actor.take());
         self.add_evidence(fault.evidence);
         is_worse
     }
@@ -229,10 +230,16 @@ impl OpenIncident {
         self.record.snapshot = Some(file);
     }
 
-    /// Sets the context. The stacks come on a way of their own.
+    /// Sets the context. The stacks come on a way of their own. What a later look does not find again stays: who it was, and
+    /// what took the memory.
     pub fn set_context(&mut self, context: FaultContext) {
-        let stacks = self.record.context.stacks.take();
-        self.record.context = FaultContext { stacks, ..context };
+        let FaultContext { stacks, culprit, actor, .. } = std::mem::take(&mut self.record.context);
+        self.record.context = FaultContext {
+            stacks,
+            culprit: context.culprit.or(culprit),
+            actor: context.actor.or(actor),
+            ..context
+        };
     }
 
     pub fn set_stacks(&mut self, stacks: HangStacks) {

@@ -19,6 +19,10 @@ pub enum Timer {
     WorkersQuiet,
     /// No accept queue has been full for long enough.
     BacklogEmpty,
+    /// The context of a fault by lack of memory has come, or takes too long.
+    ContextDue,
+    /// Nothing else has restarted it for long enough.
+    RestartsQuiet,
     /// The main process has outlived its workers.
     WorkerDied,
     /// The grace after a dependency's recovery is over.
@@ -51,9 +55,11 @@ impl Timer {
             Self::ListenerGone | Self::PortCheck | Self::WorkersQuiet | Self::WorkerDied | Self::Recheck => {
                 Scope::Process
             }
-            Self::BacklogEmpty => Scope::Incident,
+            Self::BacklogEmpty | Self::ContextDue => Scope::Incident,
             Self::Alert | Self::Settled | Self::Healing | Self::AckOver => Scope::Incident,
             Self::Recovery | Self::StartOverdue => Scope::Recovery,
+            // A restart by something else may be a stop and a start.
+            Self::RestartsQuiet => Scope::Order,
             Self::PauseOver => Scope::Order,
         }
     }
