@@ -13,9 +13,11 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 32] = [
+const PACKAGES: [&str; 34] = [
     "bsdutils",
     "busybox-static",
+    "chromium",
+    "chromium-driver",
     "crun",
     "dbus",
     "dnsmasq-base",

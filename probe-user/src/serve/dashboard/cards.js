@@ -47,7 +47,7 @@ export function troubles(service) {
 
 function card(service) {
   return [
-    h("h3", {}, shape(service.state), link("service", service.name)),
+    h("h2", {}, shape(service.state), link("service", service.name)),
     stateLine(service),
     troubles(service),
     service.depends_on?.length

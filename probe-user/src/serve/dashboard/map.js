@@ -110,11 +110,14 @@ function drawing(services, all, hot) {
     const [x, y] = at.get(name);
     const state = known.get(name)?.state ?? "not watched";
     const needs = all.filter((edge) => edge.from === name).map((edge) => edge.to);
-    const label = `${name}, ${state}${hot.has(name) ? ", the cause of an incident" : ""}${needs.length ? `; needs ${needs.join(", ")}` : ""}`;
+    const word = hot.has(name) ? `${state} · cause` : state;
+    // It begins with what is seen, for people who speak to the page.
+    const label = [`${short(name)} ${word}`, short(name) === name ? "" : name, needs.length ? `needs ${needs.join(", ")}` : ""]
+      .filter(Boolean).join("; ");
     return svg("a", { href: `#/service/${encodeURIComponent(name)}`, "aria-label": label, class: `node ${known.get(name)?.state ?? ""}${hot.has(name) ? " cause" : ""}` },
       svg("rect", { x, y, width: WIDTH, height: HEIGHT, rx: 5 }),
-      svg("text", { x: x + 10, y: y + 18 }, short(name)),
-      svg("text", { class: "word", x: x + 10, y: y + 34 }, hot.has(name) ? `${state} · cause` : state));
+      svg("text", { x: x + 10, y: y + 18 }, short(name)), " ",
+      svg("text", { class: "word", x: x + 10, y: y + 34 }, word));
   });
   return svg("svg", { class: "map", viewBox: `0 0 ${width} ${height}`, width, height }, lines, nodes);
 }

@@ -10,7 +10,7 @@ export function servicePage(root, name) {
   const [state, incidents] = [h("div", {}), h("div", {}, h("p", { class: "dim" }, "Loading"))];
   root.append(h("h1", {}, name), state,
     h("section", { "aria-label": "Uptime" }, h("h2", {}, "Uptime"), ["24h", "30d"].map((since) => uptimeBars(name, since))),
-    h("section", { "aria-label": "Incidents" }, h("h2", {}, "Incidents of the last 30 days"), incidents),
+    h("section", { "aria-label": "Incidents of the service" }, h("h2", {}, "Incidents of the last 30 days"), incidents),
     h("h2", {}, "Commands"),
     h("p", { class: "dim" }, "This page changes nothing. Type these on the host."),
     ...["restart", "stop", "pause"].map((word) => command(`hostprobe ${word} ${name}${word === "pause" ? " --for 1h" : ""}`)));
