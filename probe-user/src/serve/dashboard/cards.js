@@ -1,6 +1,6 @@
 // The services as cards, the host, the hooks and what was counted.
 
-import { STATES, ago, clock, h, lasting, link, shape, svg, words } from "./dom.js";
+import { STATES, ago, clock, h, lasting, link, once, shape, svg, words } from "./dom.js";
 import { byNeed, listen, model } from "./model.js";
 
 // The events that the page lists, and the shortest time between two drawings of the list.
@@ -181,14 +181,19 @@ export function overview(root) {
     drawHost();
   };
   filter.addEventListener("input", draws);
+  let isOver = false;
+  const drawSoon = once(() => {
+    if (!isOver) draws();
+  });
   const stop = listen((kind, detail) => {
     if (kind === "status") draws();
-    if (kind === "state") drawServices();
+    if (kind === "state") drawSoon();
     if (kind === "event") drawnEvents ||= setTimeout(drawEvents, EVENTS_REST);
   });
   draws();
   drawEvents();
   return () => {
+    isOver = true;
     clearTimeout(drawnEvents);
     observer.disconnect();
     stop();

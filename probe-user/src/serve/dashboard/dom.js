@@ -99,6 +99,17 @@ export function value(json, depth = 0) {
   return h("dl", {}, Object.entries(json).flatMap(([name, item]) => [h("dt", {}, words(name)), h("dd", {}, value(item, depth + 1))]));
 }
 
+// The same work, once for all calls before the next frame: a thousand services may change at a time.
+export function once(work) {
+  let frame = 0;
+  return () => {
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      work();
+    });
+  };
+}
+
 export async function ask(path) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(15_000), cache: "no-store" });
   if (!answer.ok) throw new Error((await answer.text()).trim() || `HTTP ${answer.status}`);

@@ -36,7 +36,7 @@ async function question() {
   let rest = QUIET;
   try {
     takeStatus(await ask("/api/v1/status"));
-    if (source?.readyState === EventSource.OPEN) lost = "";
+    lost = "";
   } catch {
     lost = "Connection lost";
     rest = REST;
@@ -49,7 +49,9 @@ async function question() {
 
 function tell() {
   const at = model.at ? clock(model.at) : "";
-  if (!lost) note(at ? `Live, state of ${at}` : "Connecting", false);
+  const isLive = source?.readyState === EventSource.OPEN;
+  if (!at && !lost) note("Connecting", false);
+  else if (!lost) note(isLive ? `Live, state of ${at}` : `Not live, state of ${at}`, false);
   else note(at ? `${lost}, last known state of ${at}` : lost, true);
 }
 

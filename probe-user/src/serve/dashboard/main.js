@@ -1,7 +1,7 @@
 // The frame of the page: which view is shown, the host, the connection, and changes read aloud.
 
 import { overview } from "./cards.js";
-import { h, shown } from "./dom.js";
+import { h, once, shown } from "./dom.js";
 import { incidentList, incidentPage } from "./incidents.js";
 import { start } from "./live.js";
 import { edges, mapPage } from "./map.js";
@@ -82,10 +82,12 @@ function showConnection(text, isLost) {
   if (place.textContent !== text) place.textContent = text;
 }
 
-listen((kind) => {
-  if (kind !== "status" && kind !== "state") return;
+const frame = once(() => {
   showHost();
   noteStates();
+});
+listen((kind) => {
+  if (kind === "status" || kind === "state") frame();
 });
 document.getElementById("skip").addEventListener("click", () => main.focus());
 addEventListener("hashchange", () => {
