@@ -2,14 +2,18 @@
 //!
 //! It shows what the pipeline publishes and asks it nothing back, so that no request can slow detection down.
 
+mod answers;
 mod beat;
 mod connections;
 pub mod control;
+mod dashboard;
 mod guard;
 pub mod health;
+mod json;
 mod live;
 pub mod metrics;
 mod past;
+mod query;
 mod shown;
 pub mod status;
 mod turns;
@@ -25,7 +29,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde::Serialize;
 use tokio::net::TcpListener;
 
 pub use self::{
@@ -34,7 +37,7 @@ pub use self::{
     shown::Shown,
     view::{Counters, Dependency, HostIncident, ServiceView, View},
 };
-use crate::escape::escaped_json;
+use json::json;
 
 /// The address could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -82,20 +85,17 @@ pub async fn serve(
 
 fn router(shown: Shown) -> Router {
     let events = live::router(shown.clone());
+    let answers = answers::router(shown.clone());
     Router::new()
-        .route("/", get(index))
         .route("/health", get(health))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
-        .route("/api/v1/incidents", get(incidents))
         .with_state(shown)
         .merge(events)
-}
-
-async fn index() -> &'static str {
-    "hostprobe\n\n/health\n/livez\n/readyz\n/metrics\n/api/v1/status\n/api/v1/incidents\n/events\nPOST /beat/NAME\n"
+        .merge(answers)
+        .merge(dashboard::router())
 }
 
 async fn health(State(shown): State<Shown>) -> Response {
@@ -128,22 +128,6 @@ async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> Response {
 
 async fn status(State(shown): State<Shown>) -> Response {
     json(&shown.status())
-}
-
-async fn incidents(State(shown): State<Shown>) -> Response {
-    json(&shown.history().incidents())
-}
-
-/// JSON that a terminal can show, where `curl` is run.
-fn json(value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(mut json) => {
-            escaped_json(&mut json);
-            ([(header::CONTENT_TYPE, "application/json")], json).into_response()
-        }
-        // Only a map without string keys could fail, and there is none.
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::turns::Turns;
+use super::{answers::waits_for_disk, turns::Turns};
 use crate::clock::Timestamp;
 
 /// The most connections at once. A monitoring system, a load balancer and a few people need a handful.
@@ -91,6 +91,8 @@ struct Connections {
     tasks: JoinSet<()>,
     open: HashMap<Id, Open>,
     turns: Arc<Turns>,
+    /// Answers that may wait for the disk take these, and nothing else waits for them.
+    disk_turns: Arc<Turns>,
 }
 
 struct Open {
@@ -102,7 +104,8 @@ struct Open {
 impl Connections {
     fn serve(&mut self, stream: TcpStream, router: Router) {
         let asked = Arc::new(AtomicU64::new(Timestamp::now().as_nanos()));
-        let task = self.tasks.spawn(serve_one(stream, router, Arc::clone(&asked), Arc::clone(&self.turns)));
+        let turns = [Arc::clone(&self.turns), Arc::clone(&self.disk_turns)];
+        let task = self.tasks.spawn(serve_one(stream, router, Arc::clone(&asked), turns));
         self.open.insert(task.id(), Open { asked, task });
     }
 
@@ -115,13 +118,15 @@ impl Connections {
     }
 }
 
-async fn serve_one(stream: TcpStream, router: Router, asked: Arc<AtomicU64>, turns: Arc<Turns>) {
+async fn serve_one(stream: TcpStream, router: Router, asked: Arc<AtomicU64>, turns: [Arc<Turns>; 2]) {
     let router = TowerToHyperService::new(router);
     let is_endless = Arc::new(AtomicBool::new(false));
     let mark = Arc::clone(&is_endless);
     let answer = service_fn(move |request: Request<Incoming>| {
         asked.store(Timestamp::now().as_nanos(), Ordering::Relaxed);
-        let (answer, turns, mark) = (router.call(request), Arc::clone(&turns), Arc::clone(&mark));
+        let [quick, disk] = &turns;
+        let turns = if waits_for_disk(request.uri()) { disk } else { quick };
+        let (answer, turns, mark) = (router.call(request), Arc::clone(turns), Arc::clone(&mark));
         async move {
             let answer = turns.take(answer).await;
             let is_endless = answer.as_ref().is_ok_and(|it| it.extensions().get::<Endless>().is_some());

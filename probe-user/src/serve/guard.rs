@@ -53,7 +53,8 @@ pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, nex
         (StatusCode::MISDIRECTED_REQUEST, why).into_response()
     };
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // The dashboard's files say themselves that they may be kept.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -31,6 +31,9 @@ const WATCHERS: usize = CONNECTIONS_MAX / 2;
 /// A quiet stream has a comment as often as this, so that both ends notice when the other is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// A browser whose stream was cut tries again after so many milliseconds. Its own rest is three seconds or more.
+const RETRY: u32 = 1000;
+
 /// The header of a client that comes back.
 const LAST_EVENT: &str = "last-event-id";
 
@@ -57,7 +60,7 @@ async fn events(State(Live { shown, places }): State<Live>, headers: HeaderMap) 
         watcher: shown.tail.watch(after),
         run,
         // After another run of the daemon, or an id that is none of its ids.
-        greeting: if last.is_some() && after.is_none() { missed(None) } else { ":\n\n".to_owned() },
+        greeting: greeting(last.is_some() && after.is_none()),
         _place: place,
     };
     let chunks = stream::unfold(watched, |mut watched| async move {
@@ -96,6 +99,11 @@ impl Watched {
 /// The sequence in the id of an event of this run.
 pub(super) fn sequence(id: &str, run: &str) -> Option<u64> {
     id.strip_prefix(run)?.strip_prefix('-')?.parse().ok()
+}
+
+fn greeting(has_missed: bool) -> String {
+    let missed = if has_missed { missed(None) } else { String::new() };
+    format!("retry: {RETRY}\n\n{missed}")
 }
 
 fn missed(count: Option<u64>) -> String {

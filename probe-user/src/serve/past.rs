@@ -9,7 +9,7 @@ use crate::{
     store::{
         history::{Explanation, Listed, NotOne},
         recorded_pressure::add_pressure,
-        report::Report,
+        report::{Report, Uptime},
         state::{Asker, Reader, ReaderError},
     },
 };
@@ -61,6 +61,10 @@ impl Past {
 
     pub(super) async fn report(&self, within: Duration, service: Option<String>) -> Result<Report, String> {
         self.read(move |reader| reader.report(within, service.as_deref(), Asker::Daemon)).await
+    }
+
+    pub(super) async fn uptime(&self, within: Duration, service: String) -> Result<Uptime, String> {
+        self.read(move |reader| reader.uptime(within, &service)).await
     }
 
     /// Reads on a thread of its own, so that a disk holds up nothing. Fails with the reason.

@@ -1,5 +1,7 @@
 //! Requests over a real connection.
 
+mod pages;
+
 use std::time::Duration;
 
 use serde_json::Value;

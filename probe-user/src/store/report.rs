@@ -1,6 +1,7 @@
 //! A report: how available services were in a period, and how their incidents went.
 
 mod spread;
+mod uptime;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,7 @@ use super::rollup::{Class, Count, Totals};
 use crate::fact::{DrillFault, DrillOutcome, DrillReport};
 pub use spread::Spread;
 use spread::millis;
+pub use uptime::{Part, Span, Uptime, span_of};
 
 /// The most recoveries of a service that are named.
 const SLOWEST: usize = 5;
@@ -245,7 +247,12 @@ fn availability(totals: &Totals) -> Option<f64> {
 impl Times {
     fn of(period: Period, recorded: Option<&Recorded>) -> Self {
         let Some(Recorded { first, totals, .. }) = recorded else { return Self::default() };
-        let whole = period.to.saturating_sub(period.from.max(*first)).max(0).saturating_mul(1_000_000);
+        Self::of_whole(period.to.saturating_sub(period.from.max(*first)), totals)
+    }
+
+    /// The times in a span of so many seconds.
+    fn of_whole(seconds: i64, totals: &Totals) -> Self {
+        let whole = seconds.max(0).saturating_mul(1_000_000);
         let ms = |class: Class| millis(totals.time(class));
         Self {
             healthy: ms(Class::Healthy),

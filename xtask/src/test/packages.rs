@@ -13,10 +13,12 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 38] = [
+const PACKAGES: [&str; 40] = [
     "binutils",
     "bsdutils",
     "busybox-static",
+    "chromium",
+    "chromium-driver",
     "crun",
     "dbus",
     "dnsmasq-base",

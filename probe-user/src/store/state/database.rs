@@ -21,7 +21,7 @@ use crate::store::rollup::Rollup;
 pub(super) use drills::list as list_drills;
 pub(super) use incidents::{MOST_BYTES, find, list, overlapping};
 use rollups::MOST_ROWS;
-pub(super) use rollups::{beginning, between, end};
+pub(super) use rollups::{beginning, between, end, spans};
 
 pub(super) const FILE: &str = "state.db";
 

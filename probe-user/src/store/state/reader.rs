@@ -9,14 +9,16 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    database::{self, BUSY, FILE, MIGRATIONS, beginning, between, end, find, list, list_drills, overlapping},
+    database::{
+        self, BUSY, FILE, MIGRATIONS, beginning, between, end, find, list, list_drills, overlapping, spans,
+    },
     error::DatabaseError,
 };
 use crate::{
     fact::DrillReport,
     store::{
         history::{Explanation, Listed, NotOne, Timeline},
-        report::{Period, Report},
+        report::{Period, Report, Uptime, span_of},
         rollup::MINUTE,
     },
 };
@@ -111,6 +113,26 @@ impl Reader {
         let Some(connection) = &self.connection else { return Ok(Report::of(period, &[], &[])) };
         let report = report(connection, now, within, service, asker);
         report.map_err(|error| self.unreadable(&error))
+    }
+
+    /// How available a service was in the last `within`, in whole hours or days of UTC.
+    pub fn uptime(&self, within: Duration, service: &str) -> Result<Uptime, ReaderError> {
+        let to = jiff::Timestamp::now().as_second();
+        let seconds = i64::try_from(within.as_secs()).unwrap_or(i64::MAX);
+        let asked = Period { from: to.saturating_sub(seconds).max(0), to };
+        let span = span_of(asked);
+        // So that the latest part of the period is one too, its first one is whole.
+        let period = Period { from: asked.from - asked.from.rem_euclid(span), to };
+        let none = || Ok(Uptime::of(service, period, span, &[]));
+        let Some(connection) = &self.connection else { return none() };
+        let found = database::version(connection).and_then(|version| {
+            if version < WITH_ROLLUPS {
+                return Ok(Vec::new());
+            }
+            spans(connection, period.from, to, service, span)
+        });
+        let found = found.map_err(|error| self.unreadable(&error))?;
+        Ok(Uptime::of(service, period, span, &found))
     }
 
     /// The drills that began less than `within` ago, the latest first, of one service where it is given.

@@ -5,7 +5,7 @@ use rusqlite::{
 };
 
 use crate::store::{
-    report::Recorded,
+    report::{Recorded, Span},
     rollup::{DAY, HOUR, MINUTE, Rollup, Totals},
     state::error::DatabaseError,
 };
@@ -204,6 +204,25 @@ pub(in super::super) fn between(
         }
     }
     Ok(all)
+}
+
+/// What was recorded of a service from one moment to another, in spans of `seconds`, the earliest first. Where only longer
+/// sums are kept, the span that one begins in has all of it, and is as long.
+pub(in super::super) fn spans(
+    connection: &Connection,
+    from: i64,
+    to: i64,
+    service: &str,
+    seconds: i64,
+) -> Result<Vec<Span>, DatabaseError> {
+    let mut query = connection.prepare(&format!(
+        "SELECT start_s - start_s % ?4 AS at, max(max(span_s), ?4), {SUMS} FROM rollups
+        WHERE start_s >= ?1 AND start_s < ?2 AND service = ?3 GROUP BY at ORDER BY at"
+    ))?;
+    let found = query.query_map(params![from, to, service, seconds], |row| {
+        Ok(Span { start: row.get(0)?, seconds: row.get(1)?, totals: totals(row, 2)? })
+    })?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
 #[cfg(test)]

@@ -132,3 +132,25 @@ fn a_disk_that_hangs_costs_the_minutes_beyond_a_number_and_counts_them() {
     let [Job::Rollups(rollups)] = &jobs[..] else { panic!("one job") };
     assert_eq!(rollups.len() as u64, most);
 }
+
+#[test]
+fn uptime_is_told_by_the_hour_and_by_the_day() {
+    let folder = TempDir::new().unwrap();
+    let (store, _) = open(folder.path());
+    let start = last_minute();
+    let minutes =
+        [(start, 60, 0), (start - 3600, 45, 15), (start - 3540, 60, 0), (start - 20 * 86_400, 0, 60)];
+    let minutes = minutes.map(|(start, healthy, down)| rollup("web", start, healthy, down));
+    store.keep_rollups(minutes.into_iter().chain([rollup("db", start, 1, 1)]).collect());
+    store.shutdown(LONG);
+    let of = |within, service| Reader::open(folder.path()).unwrap().uptime(within, service).unwrap();
+    let day = of(DAY, "web");
+    let healthy: f64 = day.spans.iter().map(|part| part.time_ms.healthy).sum();
+    assert_eq!((day.span_s, healthy), (3600, 165_000.0));
+    assert!((2..=3).contains(&day.spans.len()), "{day:?}");
+    assert!(day.spans.is_sorted_by_key(|part| part.start.clone()) && day.spans[0].availability < Some(1.0));
+    let month = of(30 * DAY, "web");
+    assert_eq!((month.span_s, month.spans[0].availability), (86_400, Some(0.0)));
+    assert!((2..=3).contains(&month.spans.len()), "{month:?}");
+    assert_eq!(of(DAY, "none").spans, []);
+}
