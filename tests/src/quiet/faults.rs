@@ -212,6 +212,11 @@ impl Stage {
         self.victims.iter().chain(&self.apps).map(|(name, _)| *name)
     }
 
+    /// The mount point of the file system that becomes full.
+    pub(super) fn disk(&self) -> String {
+        self.disk.path().display().to_string()
+    }
+
     fn port(&self, name: &str) -> u16 {
         let found = self.victims.iter().find(|(victim, _)| *victim == name);
         found.map(|(_, port)| *port).expect("a victim of this name")

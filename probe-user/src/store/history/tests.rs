@@ -97,7 +97,7 @@ fn memory_is_bounded_and_dropped_entries_are_reported() {
     let explained = stream.history.explain("1").unwrap();
     // Those before it are of one kind.
     assert_eq!((explained.timeline.len(), explained.left_out), (EVENTS + 6, 1));
-    assert_eq!(explained.left_out_around, surroundings::LATELY as u64 - 6);
+    assert_eq!(explained.left_out_around, surroundings::LATELY as u64 - 7);
     let open = What::Event(Action::IncidentOpen);
     assert!(explained.timeline.iter().any(|entry| entry.action == open), "the beginning stays");
     assert_eq!(explained.missing, ["c0ffee00-1"]);
@@ -113,7 +113,7 @@ fn memory_is_bounded_and_dropped_entries_are_reported() {
 fn a_timeline_has_what_happened_around_it_in_order_and_a_crowd_leaves_room_for_the_rest() {
     let mut stream = Stream::new(INCIDENTS);
     let other = |to| Fact::ServiceState(ServiceId(1), to, ServiceState::Healthy, "so".to_owned());
-    stream.say(&samples::asked());
+    stream.say(&state(ServiceState::Down));
     for _ in 0..surroundings::BEFORE * 2 {
         stream.say(&other(ServiceState::Down));
     }
@@ -133,9 +133,11 @@ fn a_timeline_has_what_happened_around_it_in_order_and_a_crowd_leaves_room_for_t
     let actions: Vec<What> = explained.timeline.iter().map(|entry| entry.action).collect();
     let place = |action| actions.iter().position(|it| *it == What::Event(action));
     let (open, end) = (place(Action::IncidentOpen), place(Action::IncidentResolve));
-    let exit = What::Event(Action::ProcessExit);
-    let (asked, killed) = (place(Action::ProcessExit), actions.iter().rposition(|it| *it == exit));
-    assert!(asked.is_some() && asked < open && open < killed && killed < end, "{actions:?}");
+    let own = |entry: &Entry| entry.service.as_deref() == Some("api");
+    let before = explained.timeline.iter().position(own);
+    let killed = place(Action::ProcessExit);
+    assert!(before < open && open < killed && killed < end && before.is_some(), "{actions:?}");
+    assert_eq!(actions[before.unwrap()], What::Event(Action::ServiceState));
     assert_eq!(end, Some(actions.len() - 1), "nothing comes after its end");
 
     // What one run has kept, another one reads.
