@@ -118,9 +118,12 @@ fn listen(http: &Http, found: &mut Findings) -> Option<SocketAddr> {
 /// A password in it would be in every alert.
 fn public_url(http: &Http, found: &mut Findings) -> Option<String> {
     let written = http.public_url.as_ref()?;
-    let url = reqwest::Url::parse(written.get_ref()).ok();
+    let text = written.get_ref().as_str();
+    // The parser takes other forms for it too.
+    let is_web = ["http://", "https://"].into_iter().any(|scheme| text.starts_with(scheme));
+    let url = reqwest::Url::parse(text).ok();
     let is_right = |url: &reqwest::Url| {
-        matches!(url.scheme(), "http" | "https")
+        is_web
             && url.has_host()
             && url.username().is_empty()
             && url.password().is_none()
