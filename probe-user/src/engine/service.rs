@@ -135,9 +135,7 @@ impl Service {
         }
         self.verify();
         ctx.request(Effect::ProbeUntilHealthy(self.settings.id));
-        if !by_hostprobe {
-            self.note_outside_restart(ctx);
-        }
+        self.note_outside_restart(by_hostprobe, ctx);
     }
 
     /// A service with an incident has to prove healthy.

@@ -97,14 +97,11 @@ impl fmt::Display for Culprit {
             None => {}
         }
         let over = Over(self.over);
-        match &self.process {
-            Some(GrownProcess { holder, role, grown, at_least }) => {
-                let role = role.as_ref().map(|role| format!(", {role}")).unwrap_or_default();
-                let least = if *at_least { "at least " } else { "" };
-                let MemoryHolder { name, pid, .. } = holder;
-                write!(f, "; {name} (pid {pid}{role}) grew by {least}{} in {over}", Bytes(*grown))?;
-            }
-            None => {}
+        if let Some(GrownProcess { holder, role, grown, at_least }) = &self.process {
+            let role = role.as_ref().map(|role| format!(", {role}")).unwrap_or_default();
+            let least = if *at_least { "at least " } else { "" };
+            let MemoryHolder { name, pid, .. } = holder;
+            write!(f, "; {name} (pid {pid}{role}) grew by {least}{} in {over}", Bytes(*grown))?;
         }
         if let Some(group) = &self.group {
             write!(f, "; of the cgroups, {} grew most, by {}", group.path, Bytes(group.grown))?;

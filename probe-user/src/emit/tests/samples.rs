@@ -1,6 +1,6 @@
 //! Samples of facts, at least one of each kind.
 
-pub mod blame;
+mod blame;
 mod host;
 
 use std::{

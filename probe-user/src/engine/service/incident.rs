@@ -65,6 +65,7 @@ impl Service {
     /// Opens or updates the incident with a fault.
     pub(super) fn open_or_update<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
         self.stopped = None;
+        self.requests.take_stop();
         let mut fault = self.blamed_on_host(fault, ctx);
         fault.actor = self.ended_by(&fault, ctx);
         let severity = self.severity(fault.finding.verdict);

@@ -35,7 +35,7 @@ pub use listeners::{LISTENER_GONE, Listeners, LostListener};
 pub use network::{OutboundTrouble, Place, Trouble};
 pub use oom_kills::OomKills;
 pub use open_incident::OpenIncident;
-pub use outside_requests::{OutsideRequests, RESTARTS, WINDOW};
+pub use outside_requests::{OutsideRequests, OutsideStop, RESTARTS, WINDOW};
 pub use port_check::{CHECK, PortCheck};
 pub use probe_state::ProbeState;
 pub use recovery::{FailureStreak, Inspection, Recovery, RecoveryState, Succession};

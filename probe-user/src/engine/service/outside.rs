@@ -1,6 +1,6 @@
 //! What other programs do with a service: who asked for a stop, and who restarts it again and again.
 
-use super::model::{Fault, RESTARTS, RecoveryState, Service, Stopped, Timer, WINDOW};
+use super::model::{Fault, OutsideStop, RESTARTS, RecoveryState, Service, Stopped, Timer, WINDOW};
 use crate::{
     engine::{
         ctx::Ctx,
@@ -28,6 +28,7 @@ impl Service {
             && found.at <= *since
         {
             *why = format!("{}: {found}", before.trim_end_matches("; "));
+            self.requests.stopped(Some(found.clone()));
             *actor = Some(found);
         }
     }
@@ -39,7 +40,8 @@ impl Service {
             // A further request, before it was healthy again.
             self.stopped = None;
         }
-        if self.stopped.is_some() {
+        if let Some(Stopped { actor, .. }) = &self.stopped {
+            self.requests.stopped_again(actor.as_ref());
             return self.on_stop_request(why, restarts, ctx);
         }
         let request = self.requests.take(ctx.now);
@@ -51,8 +53,10 @@ impl Service {
             None => format!("{why}; {UNKNOWN}"),
         };
         self.on_stop_request(&why, restarts, ctx);
+        let actor = request.map(|request| request.actor);
+        self.requests.stopped(actor.clone());
         if let Some(stopped) = &mut self.stopped {
-            stopped.actor = request.map(|request| request.actor);
+            stopped.actor = actor;
         }
     }
 
@@ -65,16 +69,13 @@ impl Service {
     }
 
     /// It runs again after a stop on request. A person at a terminal tries something out.
-    pub(super) fn note_outside_restart<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        let by_operator = self.recovery.asked().is_some() || self.orders.stop.is_some();
-        let Some(stopped) = self.stopped.as_ref().filter(|_| self.settings.is_unit && !by_operator) else {
+    pub(super) fn note_outside_restart<E: Effects>(&mut self, by_hostprobe: bool, ctx: &mut Ctx<'_, E>) {
+        let by_operator = by_hostprobe || self.recovery.asked().is_some() || self.orders.stop.is_some();
+        let Some(OutsideStop { actor }) =
+            self.requests.take_stop().filter(|_| self.settings.is_unit && !by_operator)
+        else {
             return;
         };
-        let actor = stopped.actor.clone();
-        // It goes down with a unit that it needs, and up again.
-        if actor.is_none() && !stopped.why.ends_with(UNKNOWN) {
-            return;
-        }
         if actor.as_ref().is_some_and(|actor| actor.terminal.is_some()) {
             return;
         }

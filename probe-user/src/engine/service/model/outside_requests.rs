@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{clock::Timestamp, fact::OutsideRequest};
+use crate::{
+    clock::Timestamp,
+    fact::{Actor, OutsideRequest},
+};
 
 /// So many restarts by the same program within this time are an incident. A deployment makes one or two, a person who tries
 /// something out works at a terminal, and a script that is wrong goes on for ever.
@@ -17,9 +20,18 @@ const SHOWS_WITHIN: Duration = Duration::from_secs(15);
 const REQUESTS_MAX: usize = 8;
 const RESTARTS_MAX: usize = 64;
 
+/// A stop on request that no start has followed yet.
+#[derive(Debug)]
+pub struct OutsideStop {
+    /// Who asked for it, where that is known.
+    pub actor: Option<Actor>,
+}
+
 #[derive(Debug, Default)]
 pub struct OutsideRequests {
     latest: VecDeque<OutsideRequest>,
+    /// The service may be healthy again before its new main process is known, and its stop is forgotten then.
+    stop: Option<OutsideStop>,
     /// When it was restarted, and by whom: a fingerprint, None if that is not known.
     restarts: VecDeque<(Timestamp, Option<u64>)>,
 }
@@ -36,6 +48,20 @@ impl OutsideRequests {
     pub fn take(&mut self, now: Timestamp) -> Option<OutsideRequest> {
         let latest = self.latest.drain(..).next_back()?;
         (now.since(latest.actor.at) <= SHOWS_WITHIN).then_some(latest)
+    }
+
+    pub fn stopped(&mut self, actor: Option<Actor>) {
+        self.stop = Some(OutsideStop { actor });
+    }
+
+    /// The same once more, if a start has followed the first one.
+    pub fn stopped_again(&mut self, actor: Option<&Actor>) {
+        self.stop.get_or_insert_with(|| OutsideStop { actor: actor.cloned() });
+    }
+
+    /// Takes the stop that the present start follows.
+    pub fn take_stop(&mut self) -> Option<OutsideStop> {
+        self.stop.take()
     }
 
     pub fn restarted(&mut self, now: Timestamp, by: Option<u64>) {

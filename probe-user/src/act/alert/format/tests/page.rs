@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use super::*;
-use crate::emit::tests::samples::blame;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/alerts.md");
 
@@ -13,8 +12,8 @@ const HEAD: &str = "\
 What receivers of `[[alert]]` get ([configuration.md](configuration.md#alert)). This page is generated:
 `UPDATE_DOCS=1 cargo test -p hostprobe --lib docs_alerts` writes it again.
 
-Each message says what failed and why, who took the memory or who did it ([who-did-it.md](who-did-it.md)), what hostprobe did
-and whether that helped, where, since when, and how to acknowledge it. Foreign text, such as that of a process, is shown as it is: it mentions no user, makes no links, and has no
+Each message says what failed and why, what hostprobe did and whether that helped, where, since when, and how to
+acknowledge it. Foreign text, such as that of a process, is shown as it is: it mentions no user, makes no links, and has no
 secrets of the configuration in it. Mail programs may make links of addresses by themselves.
 
 `hostprobe alert test [NAME]` sends a test message to one receiver or to all.
@@ -27,7 +26,6 @@ fn sample(resolved: bool) -> Message {
         "the kernel killed the main process 4711 of api: out of memory in its cgroup (limit 512 MiB)"
             .to_owned();
     alert.incident.verdict = crate::fact::Verdict::OomKilled;
-    alert.incident.context.culprit = Some(Box::new(blame::culprit()));
     alert.incident.attempts = 1;
     alert.done = Some("restart 1, by systemd, was carried out".to_owned());
     alert.incident.timing = Timing { healthy: Some(Duration::from_millis(3_200)), ..Timing::default() };
