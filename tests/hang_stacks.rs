@@ -373,7 +373,7 @@ fn threads_go_on_if_the_daemon_dies_while_it_traces_them() {
 }
 
 #[test]
-fn a_restart_comes_as_soon_with_stacks_as_without() {
+fn a_restart_does_not_wait_longer_than_a_snapshot_may_take() {
     if !require_root() {
         return;
     }
