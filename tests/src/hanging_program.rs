@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -94,5 +96,11 @@ impl HangingProgram {
     /// If the folder cannot be written.
     pub fn go_on(&self) {
         fs::write(self.folder.path().join("end"), "").expect("the folder can be written");
+        // The program has both ends of the FIFO open.
+        let fifo = fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(self.folder.path().join("release"));
+        fifo.and_then(|mut fifo| fifo.write_all(b"x")).expect("the program runs");
     }
 }

@@ -20,13 +20,20 @@
 
 #define THREADS_MAX 512
 
-static char go[4096], end[4096];
+static char go[4096], end[4096], release[4096];
 static char **arguments;
+static int released;
 static pthread_mutex_t first = PTHREAD_MUTEX_INITIALIZER, second = PTHREAD_MUTEX_INITIALIZER;
 static pthread_barrier_t both;
 static volatile int work;
 
 static int is_there(const char *path) { return access(path, F_OK) == 0; }
+
+/* Until the program is to go on. It stands still meanwhile. */
+static void wait_for_release(void) {
+    struct pollfd fifo = {.fd = released, .events = POLLIN};
+    poll(&fifo, 1, -1);
+}
 
 static struct sockaddr_in peer(void) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(arguments[1]))};
@@ -63,7 +70,7 @@ static void *locked(void *turn) {
     }
     pthread_mutex_lock(&first);
     pthread_barrier_wait(&both);
-    while (!is_there(end)) usleep(10000);
+    wait_for_release();
     pthread_mutex_unlock(&first);
     return NULL;
 }
@@ -106,18 +113,16 @@ static void *busy(void *turn) {
 static void *in_vfork(void *turn) {
     (void)turn;
     if (vfork() == 0) {
-        while (!is_there(end)) usleep(10000);
+        wait_for_release();
         _exit(0);
     }
     return NULL;
 }
 
-/* Each looks for a file of its own: the kernel has the second one that looks for the same file wait for the first. */
 static void *on_disk(void *turn) {
     struct stat found;
-    char path[4096];
-    snprintf(path, sizeof path, "%s%ld", arguments[0], (long)turn);
-    stat(path, &found);
+    (void)turn;
+    stat(arguments[0], &found);
     return NULL;
 }
 
@@ -161,6 +166,9 @@ int main(int count, char **words) {
     if (count < 5) return 2;
     snprintf(go, sizeof go, "%s/go", words[2]);
     snprintf(end, sizeof end, "%s/end", words[2]);
+    snprintf(release, sizeof release, "%s/release", words[2]);
+    mkfifo(release, 0600);
+    released = open(release, O_RDWR | O_NONBLOCK);
     arguments = words + 5;
     at.sin_port = htons(atoi(words[1]));
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
