@@ -349,7 +349,11 @@ fn threads_go_on_if_the_daemon_dies_while_it_traces_them() {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
-            scope.spawn(|| while !done.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop()
+                }
+            });
         }
         let began = Instant::now();
         while traced(pid).is_empty() && began.elapsed() < PATIENCE {}

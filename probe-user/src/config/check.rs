@@ -123,10 +123,7 @@ fn public_url(http: &Http, found: &mut Findings) -> Option<String> {
     let is_web = ["http://", "https://"].into_iter().any(|scheme| text.starts_with(scheme));
     let url = reqwest::Url::parse(text).ok();
     let is_right = |url: &reqwest::Url| {
-        is_web
-            && url.has_host()
-            && url.username().is_empty()
-            && url.password().is_none()
+        is_web && url.has_host() && url.username().is_empty() && url.password().is_none()
     };
     match url.filter(is_right) {
         Some(url) => Some(url.into()),

@@ -355,7 +355,7 @@ pub struct FaultContext {
     pub changed_at: Vec<i64>,
     /// What the threads waited for, if the service hung.
     #[serde(default)]
-    pub stacks: Option<HangStacks>,
+    pub stacks: Option<Box<HangStacks>>,
     /// Where the main process crashed.
     #[serde(default)]
     pub crash: Option<Box<CrashSite>>,
@@ -369,7 +369,7 @@ pub struct FaultContext {
 
 impl FaultContext {
     pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
-        let stacks = self.stacks.iter_mut().flat_map(HangStacks::texts);
+        let stacks = self.stacks.iter_mut().flat_map(|it| it.texts());
         let of_crash = self.crash.iter_mut().flat_map(|crash| crash.texts());
         let culprit = self.culprit.iter_mut().flat_map(|it| it.texts());
         let actor = self.actor.iter_mut().flat_map(|it| it.texts());

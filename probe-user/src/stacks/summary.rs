@@ -107,10 +107,7 @@ fn classes(threads: &[ThreadStack]) -> Vec<Class<'_>> {
 }
 
 fn of_any_owner(reason: &Reason) -> Reason {
-    match reason {
-        Reason::Lock { .. } => Reason::Lock { owner: None },
-        other => other.clone(),
-    }
+    if matches!(reason, Reason::Lock { .. }) { Reason::Lock { owner: None } } else { reason.clone() }
 }
 
 /// Where in the program they wait, where the system call says too little.

@@ -104,10 +104,10 @@ fn connect(host: &str, port: u16) -> Result<SocketAddr, String> {
 }
 
 fn words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::TimedOut => format!("no answer within {} s", LIMIT.as_secs()),
-        _ => error.to_string(),
+    if error.kind() == io::ErrorKind::TimedOut {
+        return format!("no answer within {} s", LIMIT.as_secs());
     }
+    error.to_string()
 }
 
 /// A direct connection says little where requests go through a proxy.

@@ -126,7 +126,7 @@ fn an_incident() -> Incident {
             logs: vec!["api: out of cheese".to_owned()],
             changes: vec!["its program /opt/api was changed 40 s before".to_owned()],
             changed_at: vec![1_769_828_360_000_000],
-            stacks: Some(stacks()),
+            stacks: Some(Box::new(stacks())),
             crash: Some(Box::new(CrashSite::example())),
             culprit: Some(Box::new(blame::culprit())),
             actor: Some(Box::new(blame::actor())),

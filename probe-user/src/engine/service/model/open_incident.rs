@@ -243,7 +243,7 @@ impl OpenIncident {
     }
 
     pub fn set_stacks(&mut self, stacks: HangStacks) {
-        self.record.context.stacks = Some(stacks);
+        self.record.context.stacks = Some(Box::new(stacks));
     }
 
     pub fn set_awaits_context(&mut self) {
