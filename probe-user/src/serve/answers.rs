@@ -29,7 +29,9 @@ const PERIOD: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(super) fn waits_for_disk(uri: &Uri) -> bool {
     let path = uri.path();
     // The latest incidents are in memory.
-    path.starts_with(INCIDENTS) && (path != INCIDENTS || uri.query().is_some()) || path == REPORT || path == UPTIME
+    path.starts_with(INCIDENTS) && (path != INCIDENTS || uri.query().is_some())
+        || path == REPORT
+        || path == UPTIME
 }
 
 pub(super) fn router(shown: Shown) -> Router {

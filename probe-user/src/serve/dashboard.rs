@@ -132,15 +132,20 @@ mod tests {
         let weight: usize = FILES.iter().chain([&PAGE]).map(|file| file.content.len()).sum();
         assert!(weight <= 150_000, "{weight} bytes");
         for file in FILES.iter().chain([&PAGE]) {
-            for forbidden in ["http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval("] {
+            for forbidden in ["http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval("]
+            {
                 // The name of SVG's namespace is no address to be asked.
                 let content = file.content.replace("http://www.w3.org/2000/svg", "");
                 assert!(!content.contains(forbidden), "{}: {forbidden}", file.path);
             }
         }
-        let imports = FILES.iter().flat_map(|file| file.content.lines()).filter(|line| line.contains("from \"./"));
+        let imports =
+            FILES.iter().flat_map(|file| file.content.lines()).filter(|line| line.contains("from \"./"));
         for import in imports {
-            assert!(FILES.iter().any(|file| import.contains(file.path.trim_start_matches("/dashboard"))), "{import}");
+            assert!(
+                FILES.iter().any(|file| import.contains(file.path.trim_start_matches("/dashboard"))),
+                "{import}"
+            );
         }
     }
 }

@@ -39,7 +39,10 @@ async fn each_file_that_the_page_names_is_served() {
     assert_eq!(named.len(), 3, "{named:?}");
     for (path, kind) in named.into_iter().zip(["text/css", "image/svg+xml", "text/javascript"]) {
         let (head, body) = served.ask(path, "localhost").await;
-        assert!(head.starts_with("HTTP/1.1 200") && head.contains(kind) && !body.is_empty(), "{path}: {head}");
+        assert!(
+            head.starts_with("HTTP/1.1 200") && head.contains(kind) && !body.is_empty(),
+            "{path}: {head}"
+        );
     }
     for path in ["/dashboard/", "/dashboard/../serve.rs", "/dashboard/none.js", "/dashboard/%2e%2e%2fx"] {
         assert!(served.ask(path, "localhost").await.0.starts_with("HTTP/1.1 404"), "{path}");
@@ -63,8 +66,14 @@ async fn questions_about_the_past_are_bounded_and_refused_in_a_sentence() {
         ("/api/v1/uptime?service=api", "503", "without a state directory"),
     ] {
         let (head, body) = served.ask(path, "localhost").await;
-        assert!(head.starts_with(&format!("HTTP/1.1 {code}")) && body.contains(word), "{path}: {head}\n{body}");
-        assert!(body.ends_with('\n') && !body.trim_end().contains(|char: char| char.is_control()), "{body:?}");
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {code}")) && body.contains(word),
+            "{path}: {head}\n{body}"
+        );
+        assert!(
+            body.ends_with('\n') && !body.trim_end().contains(|char: char| char.is_control()),
+            "{body:?}"
+        );
     }
     assert_eq!(served.json("/api/v1/incidents?since=30d&service=api").await.1, serde_json::json!([]));
 }

@@ -9,7 +9,9 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    database::{self, BUSY, FILE, MIGRATIONS, beginning, between, end, find, list, list_drills, overlapping, spans},
+    database::{
+        self, BUSY, FILE, MIGRATIONS, beginning, between, end, find, list, list_drills, overlapping, spans,
+    },
     error::DatabaseError,
 };
 use crate::{

@@ -138,7 +138,8 @@ fn uptime_is_told_by_the_hour_and_by_the_day() {
     let folder = TempDir::new().unwrap();
     let (store, _) = open(folder.path());
     let start = last_minute();
-    let minutes = [(start, 60, 0), (start - 3600, 45, 15), (start - 3540, 60, 0), (start - 20 * 86_400, 0, 60)];
+    let minutes =
+        [(start, 60, 0), (start - 3600, 45, 15), (start - 3540, 60, 0), (start - 20 * 86_400, 0, 60)];
     let minutes = minutes.map(|(start, healthy, down)| rollup("web", start, healthy, down));
     store.keep_rollups(minutes.into_iter().chain([rollup("db", start, 1, 1)]).collect());
     store.shutdown(LONG);
