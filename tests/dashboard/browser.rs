@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -220,15 +220,15 @@ pub fn axe() -> Option<String> {
     Some(fs::read_to_string(file).expect("it is a text"))
 }
 
-fn fetch(folder: &Path, file: &PathBuf) {
+fn fetch(folder: &Path, file: &Path) {
     let fresh = TempDir::new().expect("a temporary folder");
     let packed = Command::new("npm").args(["pack", "--silent", AXE]).current_dir(fresh.path()).output();
     let packed = packed.expect("npm can be run");
     assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
     let name = String::from_utf8_lossy(&packed.stdout).trim().to_owned();
-    let script =
-        Command::new("/bin/tar").args(["-xzOf", &name, "package/axe.min.js"]).current_dir(fresh.path());
-    let script = script.output().expect("tar can be run").stdout;
+    let mut unpack = Command::new("/bin/tar");
+    unpack.args(["-xzOf", &name, "package/axe.min.js"]).current_dir(fresh.path());
+    let script = unpack.output().expect("tar can be run").stdout;
     fs::create_dir_all(folder).expect("the folder of the build");
     // Another test may read it at the same time.
     let whole = tempfile::NamedTempFile::new_in(folder).expect("a temporary file");
