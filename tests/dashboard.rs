@@ -2,6 +2,8 @@
 
 #[path = "dashboard/browser.rs"]
 mod browser;
+#[path = "dashboard/webdriver.rs"]
+mod webdriver;
 
 use std::{
     fmt::Write as _,
@@ -13,7 +15,7 @@ use std::{
 
 use browser::{Browser, PATIENCE, axe};
 use hostprobe_tests::{
-    daemon::Daemon,
+    daemon::{Daemon, field},
     http::free_port,
     incident_events::{is, text},
     operator::Home,
@@ -215,8 +217,9 @@ fn texts_of_others_are_shown_as_texts() {
     let daemon = Daemon::start(&config, &[]);
     browser.show("");
     browser.until_it_shows(&["cache", SHOWN]);
-    let logged =
-        |event: &Value| is(event, "incident.update", &service.name) && event["incident"]["logs"].is_array();
+    let logged = |event: &Value| {
+        is(event, "incident.update", &service.name) && field(event, "incident.logs").is_some()
+    };
     let incident = text(&daemon.wait_for(logged, PATIENCE), "incident.id").to_owned();
     browser.show(&format!("incident/{incident}"));
     browser.until_it_shows(&["Last log lines", SHOWN]);
@@ -255,7 +258,7 @@ fn evidence_that_the_page_does_not_know_is_shown() {
         "const real = window.fetch; window.fetch = (path, options) => path.includes('/incidents/')
             ? Promise.resolve(new Response(JSON.stringify({fake}))) : real(path, options)"
     );
-    browser.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script }));
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": script }));
     browser.show("incident/a-i1");
     browser.until_it_shows(&[
         "weather",

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
-    process::Command,
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -16,11 +17,8 @@ use hostprobe_tests::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use thirtyfour::{
-    ChromiumLikeCapabilities, DesiredCapabilities, LoggingPrefsLogLevel, WebDriver,
-    common::capabilities::desiredcapabilities::CapabilitiesHelper as _,
-};
-use tokio::runtime::{Builder, Runtime};
+
+use super::webdriver::Session;
 
 const DRIVER: &str = "/usr/bin/chromedriver";
 const BROWSER: &str = "/usr/bin/chromium";
@@ -35,8 +33,7 @@ const AXE: &str = "axe-core@4.14.1";
 const AXE_DIGEST: &str = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c";
 
 pub struct Browser {
-    runtime: Runtime,
-    driver: Option<WebDriver>,
+    session: Session,
     /// The address that the page is of.
     origin: String,
     _process: Running,
@@ -54,63 +51,59 @@ impl Browser {
         command.arg(format!("--port={driver_port}"));
         let process = Running::start(&mut command, Signal::TERM);
         process.wait_until_it_says("started successfully", &process.stdout, PATIENCE);
-        let mut wanted = DesiredCapabilities::chrome();
-        for argument in [
-            "--headless=new",
-            // Chromium's sandbox refuses root.
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--window-size=1200,900",
-            &format!("--user-data-dir={}", profile.path().display()),
-        ] {
-            wanted.add_arg(argument).expect("an argument");
-        }
-        wanted.set_binary(BROWSER).expect("a path");
-        wanted.set_browser_log_level(LoggingPrefsLogLevel::All).expect("a level");
-        wanted.set_base_capability("unhandledPromptBehavior", "ignore").expect("a word");
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let driver = runtime.block_on(async {
-            let driver = WebDriver::new(format!("http://127.0.0.1:{driver_port}"), wanted).await?;
-            driver.set_script_timeout(PATIENCE).await?;
-            Ok::<_, thirtyfour::error::WebDriverError>(driver)
-        });
-        let driver = Some(driver.expect("the browser starts"));
+        let session = Session::start(
+            driver_port,
+            &json!({
+                "browserName": "chrome",
+                "timeouts": { "script": 60_000 },
+                "unhandledPromptBehavior": "ignore",
+                "goog:loggingPrefs": { "browser": "ALL" },
+                "goog:chromeOptions": { "binary": BROWSER, "args": [
+                    "--headless=new",
+                    // Chromium's sandbox refuses root.
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--disable-dev-shm-usage",
+                    "--no-first-run",
+                    "--disable-background-networking",
+                    "--window-size=1200,900",
+                    format!("--user-data-dir={}", profile.path().display()),
+                ] },
+            }),
+        );
         let origin = format!("http://127.0.0.1:{port}");
-        Some(Self { runtime, driver, origin, _process: process, _profile: profile })
+        Some(Self { session, origin, _process: process, _profile: profile })
     }
 
-    fn driver(&self) -> &WebDriver {
-        self.driver.as_ref().expect("it is there until the end")
+    #[track_caller]
+    fn command(&self, method: &str, path: &str, parameters: &Value) -> Value {
+        self.session.command(method, path, parameters).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Opens a view anew, such as `incidents`.
+    #[track_caller]
     pub fn show(&self, view: &str) {
-        let url = format!("{}/#/{view}", self.origin);
-        self.runtime.block_on(async {
-            self.driver().goto("about:blank").await.expect("an empty page");
-            self.driver().goto(url).await.expect("the page");
-        });
+        self.command("POST", "/url", &json!({ "url": "about:blank" }));
+        self.command("POST", "/url", &json!({ "url": format!("{}/#/{view}", self.origin) }));
     }
 
     /// What a script returns.
+    #[track_caller]
     pub fn run(&self, script: &str) -> Value {
-        let answer = self.runtime.block_on(self.driver().execute(script, Vec::new()));
-        answer.unwrap_or_else(|error| panic!("{script}: {error}")).json().clone()
+        self.command("POST", "/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
     /// What a script hands to `done`.
+    #[track_caller]
     pub fn wait(&self, script: &str) -> Value {
         let script = format!("const done = arguments[arguments.length - 1]; {script}");
-        let answer = self.runtime.block_on(self.driver().execute_async(script, Vec::new()));
-        answer.expect("a script that ends").json().clone()
+        self.command("POST", "/execute/async", &json!({ "script": script, "args": [] }))
     }
 
-    pub fn devtools(&self, method: &str, parameters: Value) {
-        let answer = self.runtime.block_on(self.driver().cdp().send_raw(method, parameters));
-        answer.unwrap_or_else(|error| panic!("{method}: {error}"));
+    /// Gives a command of Chromium's own.
+    #[track_caller]
+    pub fn devtools(&self, method: &str, parameters: &Value) {
+        self.command("POST", "/goog/cdp/execute", &json!({ "cmd": method, "params": parameters }));
     }
 
     pub fn text(&self) -> String {
@@ -138,8 +131,9 @@ impl Browser {
 
     /// What the browser complained about since the last call.
     pub fn log(&self) -> Vec<String> {
-        let log = self.runtime.block_on(self.driver().browser_log()).expect("the log");
-        log.into_iter().map(|entry| format!("{} {}", entry.level, entry.message)).collect()
+        let log = self.command("POST", "/se/log", &json!({ "type": "browser" }));
+        let words = |entry: &Value| format!("{} {}", entry["level"], entry["message"]);
+        log.as_array().into_iter().flatten().map(words).collect()
     }
 
     /// Insists that nothing of the page was refused or failed, and that it asked its own origin only.
@@ -156,9 +150,9 @@ impl Browser {
     /// A window of this size, in a colour scheme.
     pub fn dress(&self, width: u32, height: u32, scheme: &str) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
-        self.devtools("Emulation.setDeviceMetricsOverride", size);
+        self.devtools("Emulation.setDeviceMetricsOverride", &size);
         let feature = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
-        self.devtools("Emulation.setEmulatedMedia", feature);
+        self.devtools("Emulation.setEmulatedMedia", &feature);
     }
 
     /// Takes a picture for the documentation, if that is to be written.
@@ -166,7 +160,8 @@ impl Browser {
         if std::env::var_os("UPDATE_DOCS").is_none() {
             return;
         }
-        let picture = self.runtime.block_on(self.driver().screenshot_as_png()).expect("a picture");
+        let picture = self.command("GET", "/screenshot", &Value::Null);
+        let picture = decoded(picture.as_str().unwrap_or_default());
         assert!(picture.len() < 150_000, "{name}: {} bytes", picture.len());
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images");
         fs::create_dir_all(&folder).expect("the folder of the documentation");
@@ -187,12 +182,22 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        if let Some(driver) = self.driver.take()
-            && let Err(error) = self.runtime.block_on(driver.quit())
-        {
+        if let Err(error) = self.session.command("DELETE", "", &Value::Null) {
             eprintln!("the browser did not end: {error}");
         }
     }
+}
+
+/// The bytes of a text in Base64.
+fn decoded(text: &str) -> Vec<u8> {
+    let mut command = Command::new("/usr/bin/base64");
+    let mut child =
+        command.arg("-d").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("coreutils are there");
+    let (mut input, text) = (child.stdin.take().expect("a pipe"), text.to_owned());
+    let writer = thread::spawn(move || input.write_all(text.as_bytes()));
+    let output = child.wait_with_output().expect("it ends");
+    writer.join().expect("it ends").expect("it reads");
+    output.stdout
 }
 
 /// The script of axe. npm fetches it once, into the folder of the build. None where there is no npm.
@@ -215,15 +220,15 @@ pub fn axe() -> Option<String> {
     Some(fs::read_to_string(file).expect("it is a text"))
 }
 
-fn fetch(folder: &Path, file: &PathBuf) {
+fn fetch(folder: &Path, file: &Path) {
     let fresh = TempDir::new().expect("a temporary folder");
     let packed = Command::new("npm").args(["pack", "--silent", AXE]).current_dir(fresh.path()).output();
     let packed = packed.expect("npm can be run");
     assert!(packed.status.success(), "{}", String::from_utf8_lossy(&packed.stderr));
     let name = String::from_utf8_lossy(&packed.stdout).trim().to_owned();
-    let script =
-        Command::new("/bin/tar").args(["-xzOf", &name, "package/axe.min.js"]).current_dir(fresh.path());
-    let script = script.output().expect("tar can be run").stdout;
+    let mut unpack = Command::new("/bin/tar");
+    unpack.args(["-xzOf", &name, "package/axe.min.js"]).current_dir(fresh.path());
+    let script = unpack.output().expect("tar can be run").stdout;
     fs::create_dir_all(folder).expect("the folder of the build");
     // Another test may read it at the same time.
     let whole = tempfile::NamedTempFile::new_in(folder).expect("a temporary file");

@@ -62,10 +62,10 @@ const FILES: [File; 11] = [
 ];
 
 pub(super) fn router() -> Router {
-    let index = answer(PAGE);
+    let index = Prepared::of(PAGE);
     let router = Router::new().route("/", get(|headers: HeaderMap| async move { root(index, &headers) }));
     FILES.into_iter().fold(router, |router, file| {
-        let made = answer(file);
+        let made = Prepared::of(file);
         router.route(file.path, get(|headers: HeaderMap| async move { made.for_client(&headers) }))
     })
 }
@@ -89,15 +89,15 @@ struct Prepared {
     tag: HeaderValue,
 }
 
-fn answer(file: File) -> Prepared {
-    let hash = digest(&SHA256, file.content.as_bytes());
-    let hex: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    // Hexadecimal digits in quotes are a header's value.
-    let tag = HeaderValue::try_from(format!("\"{hex}\"")).unwrap_or(HeaderValue::from_static("\"\""));
-    Prepared { file, tag }
-}
-
 impl Prepared {
+    fn of(file: File) -> Self {
+        let hash = digest(&SHA256, file.content.as_bytes());
+        let hex: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        // Hexadecimal digits in quotes are a header's value.
+        let tag = HeaderValue::try_from(format!("\"{hex}\"")).unwrap_or(HeaderValue::from_static("\"\""));
+        Self { file, tag }
+    }
+
     /// The file, or the word that the client has it already.
     fn for_client(&self, headers: &HeaderMap) -> Response {
         let is_known = headers.get(header::IF_NONE_MATCH) == Some(&self.tag);

@@ -1,7 +1,7 @@
 // How available services were: bars of hours and days, from what the daemon keeps.
 
 import { ask, h, link, moment, percent, scroll, svg } from "./dom.js";
-import { model } from "./model.js";
+import { listen, model } from "./model.js";
 
 // Between two questions for bars, in milliseconds: each is a read of the state file.
 const REST = 150;
@@ -45,8 +45,9 @@ function bars(uptime, count) {
   const whole = works + sum("down");
   const share = whole > 0 ? works / whole : undefined;
   const unwell = known.filter((part) => part.time_ms.down > 0);
-  const what = uptime.span_s === 3600 ? "hours" : "days";
-  const label = `${percent(share)} of the last ${count} ${what}; ${unwell.length} ${what} with an outage`;
+  const what = uptime.span_s === 3600 ? "hour" : "day";
+  const some = `${unwell.length} ${what}${unwell.length === 1 ? "" : "s"}`;
+  const label = `${percent(share)} of the last ${count} ${what}s; ${some} with an outage`;
   return [share, svg("svg", { class: "bars", viewBox: `0 0 ${count * 10} 24`, preserveAspectRatio: "none", role: "img", "aria-label": label }, rects), label];
 }
 
@@ -79,17 +80,20 @@ export function uptimePage(root) {
     scroll("Uptime of the services", h("table", { class: "uptime" },
       h("thead", {}, h("tr", {}, ["Service", "30 days", "Hours and days"].map((word) => h("th", { scope: "col" }, word)))), body)));
   let isOver = false;
+  let stop = () => {};
   (async () => {
-    let names = model.status?.services.map((service) => service.name) ?? [];
+    let names = [];
     const shares = new Map();
     try {
       const report = await ask("/api/v1/report?since=30d");
       for (const service of report.services) shares.set(service.service, service.availability);
-      names = [...new Set([...names, ...shares.keys()])];
+      if (!model.status) await new Promise((known) => (stop = listen((kind) => kind === "status" && known())));
+      names = [...new Set([...model.status.services.map((service) => service.name), ...shares.keys()])];
     } catch (error) {
       root.append(h("p", {}, error.message));
       return;
     }
+    stop();
     if (isOver) return;
     for (const name of names.sort()) {
       body.append(h("tr", {}, h("th", { scope: "row" }, name === "host" ? name : link("service", name)),
@@ -98,5 +102,6 @@ export function uptimePage(root) {
   })();
   return () => {
     isOver = true;
+    stop();
   };
 }
