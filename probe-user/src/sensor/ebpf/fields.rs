@@ -108,8 +108,8 @@ const FIELDS: &[(&str, Lookup, &[Hook], Need)] = &[
     ("OFF_SIGINFO_ADDR", Member("kernel_siginfo", &["_sifields._sigfault._addr"]), &[Signal], Should),
     ("OFF_TASK_FAULT_CODE", Member(TASK, &["thread.error_code", "thread.fault_code"]), &[Signal], Could),
     ("OFF_TASK_TRAP", Member(TASK, &["thread.trap_nr"]), &[Signal], Could),
-    ("OFF_REGS_INSTRUCTION", Member("pt_regs", &["ip", "pc"]), &[Signal], Could),
-    ("OFF_REGS_STACK", Member("pt_regs", &["sp"]), &[Signal], Could),
+    ("OFF_REGS_INSTRUCTION", Member(REGISTERS, &["ip", "pc"]), &[Signal], Could),
+    ("OFF_REGS_STACK", Member(REGISTERS, &["sp"]), &[Signal], Could),
     ("OFF_BINPRM_FILENAME", Member("linux_binprm", &["filename"]), &[Exec], Must),
     ("OFF_MM_ARG_START", Member("mm_struct", &["arg_start"]), &[Exec], Should),
     ("OFF_MM_ARG_END", Member("mm_struct", &["arg_end"]), &[Exec], Should),
@@ -148,10 +148,12 @@ const FIELDS: &[(&str, Lookup, &[Hook], Need)] = &[
 pub const HELPERS: &str = "bpf_func_id";
 const TASK_HELPER: &str = "BPF_FUNC_get_current_task_btf";
 
-/// The helper that returns the registers of a task that is in the kernel, and the global that says whether programs may use
-/// it.
+/// The registers of a task as it entered the kernel.
+pub const REGISTERS: &str = "pt_regs";
+
+/// The helper that returns them, and the global that says whether programs may use it.
 const REGISTERS_HELPER: &str = "BPF_FUNC_task_pt_regs";
-const HAS_REGISTERS: &str = "HAS_TASK_REGISTERS";
+pub const HAS_REGISTERS: &str = "HAS_TASK_REGISTERS";
 
 /// The global that says whether programs may use the helper that returns the current task.
 pub const IS_TYPED: &str = "CURRENT_IS_TYPED";
