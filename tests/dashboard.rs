@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 /// A daemon with a dashboard: a service that stays down once it has died, and one that needs it.
 struct Watched {
-    home: Home,
+    _home: Home,
     service: Supervised,
     port: u16,
     config: String,
@@ -45,7 +45,7 @@ impl Watched {
             service.name, service.port
         )
         .expect("a text");
-        Self { home, service, port, config }
+        Self { _home: home, service, port, config }
     }
 
     fn daemon(&self) -> Daemon {

@@ -3,7 +3,7 @@
 //! A client library of it brings some ten crates, and features of shared ones that all others would be built with again.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
     net::TcpStream,
     time::Duration,
 };
@@ -56,7 +56,17 @@ fn exchange(port: u16, method: &str, path: &str, body: &str) -> std::io::Result<
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
+    // The driver leaves the connection open.
+    let (mut lines, mut head, mut length) = (BufReader::new(stream), String::new(), 0);
+    while !head.ends_with("\r\n\r\n") {
+        let begin = head.len();
+        if lines.read_line(&mut head)? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let line = head[begin..].to_ascii_lowercase();
+        length = line.strip_prefix("content-length:").and_then(|it| it.trim().parse().ok()).unwrap_or(length);
+    }
+    let mut body = String::new();
+    lines.take(length).read_to_string(&mut body)?;
+    Ok(head + &body)
 }
