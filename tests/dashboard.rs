@@ -90,7 +90,7 @@ fn each_view_is_shown_and_a_death_is_seen_within_a_second() {
     let Some(browser) = Browser::open(watched.port) else { return };
     let daemon = watched.daemon();
     let name = &watched.service.name;
-    browser.dress(1100, 760, "light");
+    browser.dress(900, 620, "light");
     browser.show("");
     browser.until_it_shows(&["2 healthy", name, "front", "kernel hooks are attached", "Live, state of "]);
 
@@ -110,7 +110,7 @@ fn each_view_is_shown_and_a_death_is_seen_within_a_second() {
     });
     browser.until_it_shows(&["2 open incidents", "1 unhealthy", "Holds back: front"]);
     browser.picture("dashboard-light.png");
-    browser.dress(1100, 760, "dark");
+    browser.dress(900, 620, "dark");
     browser.picture("dashboard-dark.png");
 
     // The filter hides all others.
