@@ -90,7 +90,7 @@ fn each_view_is_shown_and_a_death_is_seen_within_a_second() {
     let Some(browser) = Browser::open(watched.port) else { return };
     let daemon = watched.daemon();
     let name = &watched.service.name;
-    browser.dress(1100, 760, "light");
+    browser.dress(900, 620, "light");
     browser.show("");
     browser.until_it_shows(&["2 healthy", name, "front", "kernel hooks are attached", "Live, state of "]);
 
@@ -108,9 +108,9 @@ fn each_view_is_shown_and_a_death_is_seen_within_a_second() {
         let said = browser.run("return document.getElementById('announcement').textContent");
         said.as_str().is_some_and(|said| said.contains(" is down"))
     });
-    browser.until_it_shows(&["1 open incident"]);
+    browser.until_it_shows(&["2 open incidents", "1 unhealthy", "Holds back: front"]);
     browser.picture("dashboard-light.png");
-    browser.dress(1100, 760, "dark");
+    browser.dress(900, 620, "dark");
     browser.picture("dashboard-dark.png");
 
     // The filter hides all others.
@@ -121,9 +121,9 @@ fn each_view_is_shown_and_a_death_is_seen_within_a_second() {
 
     browser.show("incidents");
     browser.until_it_shows(&[&incident, "open", "killed"]);
-    browser.run(
-        "[...document.querySelectorAll('main a')].find((it) => it.hash.startsWith('#/incident/')).click()",
-    );
+    let link =
+        format!("[...document.querySelectorAll('main a')].find((it) => it.hash === '#/incident/{incident}')");
+    browser.run(&format!("{link}.click()"));
     let evidence = "return document.querySelectorAll('.timeline .evidence').length";
     browser.until("the evidence", || browser.run(evidence).as_u64().is_some_and(|count| count > 0));
     browser.until_it_shows(&[

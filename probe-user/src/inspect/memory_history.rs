@@ -27,6 +27,9 @@ const FULL_INTERVAL: Duration = Duration::from_secs(60);
 /// The largest that are followed.
 const FOLLOWED: usize = 32;
 
+/// The next largest processes, of which it is known what they held at the last look at all.
+const OTHERS: usize = 1024;
+
 /// A little more than a minute of samples.
 const SAMPLES_MAX: usize = 8;
 
@@ -38,6 +41,8 @@ pub const OVER: Duration = Duration::from_secs(60);
 pub struct Sample {
     pub at: Timestamp,
     processes: Vec<(ProcessKey, u64)>,
+    /// As they were at the last look at all. The samples after it share them.
+    others: Arc<[(ProcessKey, u64)]>,
     groups: Vec<(String, u64)>,
     /// What is not listed held at most as much.
     process_floor: u64,
@@ -53,7 +58,7 @@ pub enum Before {
 
 impl Sample {
     pub fn of_process(&self, key: ProcessKey) -> Before {
-        match self.processes.iter().find(|(known, _)| *known == key) {
+        match self.processes.iter().chain(&*self.others).find(|(known, _)| *known == key) {
             Some((_, bytes)) => Before::Exactly(*bytes),
             None if key.start >= self.at => Before::Exactly(0),
             None => Before::AtMost(self.process_floor),
@@ -69,9 +74,10 @@ impl Sample {
     fn full(reader: &ProcReader) -> Self {
         let at = Timestamp::now();
         let residents = reader.residents().into_iter().map(|it| (it.key, it.bytes)).collect();
-        let (processes, process_floor) = largest(residents);
-        let (groups, group_floor) = largest(reader.cgroups().memory_groups());
-        Self { at, processes, groups, process_floor, group_floor }
+        let (mut processes, process_floor) = largest(residents, FOLLOWED + OTHERS);
+        let others = processes.split_off(processes.len().min(FOLLOWED)).into();
+        let (groups, group_floor) = largest(reader.cgroups().memory_groups(), FOLLOWED);
+        Self { at, processes, others, groups, process_floor, group_floor }
     }
 
     /// The same processes and groups as in an earlier one.
@@ -85,16 +91,17 @@ impl Sample {
             at: Timestamp::now(),
             processes: self.processes.iter().filter_map(still).collect(),
             groups: self.groups.iter().filter_map(group).collect(),
+            others: Arc::clone(&self.others),
             ..*self
         }
     }
 }
 
-/// The largest, and the size that the others have at most.
-fn largest<T>(mut all: Vec<(T, u64)>) -> (Vec<(T, u64)>, u64) {
+/// So many of the largest, and the size that the others have at most.
+fn largest<T>(mut all: Vec<(T, u64)>, most: usize) -> (Vec<(T, u64)>, u64) {
     all.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-    let floor = all.get(FOLLOWED).map_or(0, |(_, bytes)| *bytes);
-    all.truncate(FOLLOWED);
+    let floor = all.get(most).map_or(0, |(_, bytes)| *bytes);
+    all.truncate(most);
     (all, floor)
 }
 
@@ -189,13 +196,28 @@ mod tests {
     #[test]
     fn what_is_not_among_the_largest_held_at_most_as_much() {
         let all = (1..=FOLLOWED as u32 + 1).map(|pid| (key(pid, 1), u64::from(pid) * 100)).collect();
-        let (processes, process_floor) = largest(all);
+        let (processes, process_floor) = largest(all, FOLLOWED);
         assert_eq!((processes.len(), process_floor), (FOLLOWED, 100));
         let sample = Sample { at: Timestamp::from_nanos(50), processes, process_floor, ..Sample::default() };
         assert_eq!(sample.of_process(key(33, 1)), Before::Exactly(3300));
         assert_eq!(sample.of_process(key(1, 1)), Before::AtMost(100));
         assert_eq!(sample.of_process(key(33, 60)), Before::Exactly(0), "another process that has its pid");
         assert_eq!(sample.of_group("/a"), Before::AtMost(0));
+    }
+
+    #[test]
+    fn what_the_next_largest_held_is_known_from_the_last_look_at_all() {
+        let host = FakeHost::v2();
+        (10..10 + FOLLOWED as u32 + 5).for_each(|pid| host.process(pid, 1, "app", "/app"));
+        let reader = host.reader();
+        let (history, all) = (MemoryHistory::default(), reader.residents());
+        take(&reader, &history, true);
+        take(&reader, &history, false);
+        let latest = history.latest().unwrap();
+        assert_eq!((latest.processes.len(), latest.others.len()), (FOLLOWED, 5));
+        for Resident { key, bytes, .. } in all {
+            assert_eq!(latest.of_process(key), Before::Exactly(bytes));
+        }
     }
 
     #[test]
