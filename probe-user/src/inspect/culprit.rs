@@ -105,9 +105,19 @@ pub struct Culprits(Arc<Mutex<HashMap<ServiceId, (MemoryDeath, Culprit)>>>);
 
 impl Culprits {
     /// Looks at once, on a thread of its own: the victim's memory is given back, and its cgroup may be removed.
-    pub fn look(&self, service: ServiceId, death: MemoryDeath, reader: ProcReader, history: MemoryHistory) {
+    pub fn look(
+        &self,
+        service: ServiceId,
+        mut death: MemoryDeath,
+        (reader, history): (ProcReader, MemoryHistory),
+        log: OomLog,
+    ) {
         let culprits = self.clone();
         let started = bounded_thread::start("culprit", move || {
+            if death.group.is_none() && death.ran_out == RanOut::Cgroup {
+                // Without hooks, the victim may be gone with its cgroup. The kernel's report has it.
+                death.group = log.of_victim(death.victim.key.pid).and_then(|report| report.limited);
+            }
             let culprit = find(&death, &reader, &history);
             culprits.lock().insert(service, (death, culprit));
         });
@@ -146,10 +156,10 @@ fn find(death: &MemoryDeath, reader: &ProcReader, history: &MemoryHistory) -> Cu
     let within = limit.as_ref().and_then(|limit| limit.cgroup.clone());
     let before = history.before(death.at);
     let over = before.as_ref().map_or(Duration::ZERO, |sample| death.at.since(sample.at));
-    let before = before.unwrap_or_default();
     let victim = victim(death, reader);
-    let process = grown_process(death, &victim, reader, &before, within.as_deref());
-    let group = grown_group(reader, &before, within.as_deref());
+    let within_group = within.as_deref();
+    let process = before.as_ref().and_then(|it| grown_process(death, &victim, reader, it, within_group));
+    let group = before.as_ref().and_then(|it| grown_group(reader, it, within_group));
     let reclaim = reader.memory_pressure(within.as_deref());
     Culprit {
         killer: death.killer.clone(),
@@ -317,6 +327,13 @@ mod tests {
     use super::*;
     use crate::{fact::ProcessKey, host::fake::FakeHost};
 
+    /// A look at a host on which nothing ran.
+    fn history() -> MemoryHistory {
+        let history = MemoryHistory::default();
+        history.add(Sample::default());
+        history
+    }
+
     #[test]
     fn a_group_is_below_another_by_whole_names() {
         assert!(is_below("/a/b", "/a") && is_below("/a", "/a") && is_below("/a", "/"));
@@ -347,7 +364,7 @@ mod tests {
             main: Some(10),
             ran_out: RanOut::Cgroup,
         };
-        let found = find(&death, &reader, &MemoryHistory::default());
+        let found = find(&death, &reader, &history());
         let limit = found.limit.clone().unwrap();
         assert_eq!((limit.cgroup.as_deref(), limit.bytes), (Some("/a"), 1 << 20));
         let group = found.group.clone().unwrap();
@@ -358,7 +375,7 @@ mod tests {
 
         let global = MemoryDeath { ran_out: RanOut::Host, scope: OomScope::Global, ..death };
         host.write("proc/meminfo", b"MemTotal:       2000 kB\n");
-        let found = find(&global, &reader, &MemoryHistory::default());
+        let found = find(&global, &reader, &history());
         assert_eq!(found.limit.unwrap().cgroup, None);
     }
 
@@ -377,7 +394,7 @@ mod tests {
             main: None,
             ran_out: RanOut::Cgroup,
         };
-        let mut found = find(&death, &host.reader(), &MemoryHistory::default());
+        let mut found = find(&death, &host.reader(), &history());
         assert_eq!(found.limit.as_ref().unwrap().cgroup.as_deref(), Some("(not known)"));
         let tasks = vec![(9, "app".to_owned(), 70), (8, "job".to_owned(), 900)];
         let limited = Some("/a".to_owned());

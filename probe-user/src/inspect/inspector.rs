@@ -124,7 +124,8 @@ impl Inspector {
 
     /// A process of a service was ended for its memory. Who took it is found at once, for the context of its fault.
     pub(crate) fn ended_for_memory(&self, service: ServiceId, death: MemoryDeath) {
-        self.culprits.look(service, death, self.reader.clone(), self.memory.history.clone());
+        let known = (self.reader.clone(), self.memory.history.clone());
+        self.culprits.look(service, death, known, self.oom_log.clone());
     }
 
     /// Keeps the exit of a service's process for the next snapshot.

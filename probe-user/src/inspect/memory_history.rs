@@ -110,11 +110,11 @@ fn largest<T>(mut all: Vec<(T, u64)>, most: usize) -> (Vec<(T, u64)>, u64) {
 pub struct MemoryHistory(Arc<Mutex<VecDeque<Sample>>>);
 
 impl MemoryHistory {
-    /// The sample of about a minute before, or else the oldest one.
+    /// The sample of about a minute before, or else the oldest one. None if all are later.
     pub fn before(&self, now: Timestamp) -> Option<Sample> {
         let samples = self.lock();
         let old = samples.iter().rev().find(|it| now.since(it.at).saturating_add(INTERVAL / 2) >= OVER);
-        old.or(samples.front()).cloned()
+        old.or(samples.front()).filter(|it| it.at <= now).cloned()
     }
 
     pub fn add(&self, sample: Sample) {
@@ -144,14 +144,17 @@ pub struct MemorySampler {
 }
 
 impl MemorySampler {
+    /// Takes the first sample at once: what happens soon is compared with it.
     pub(crate) fn new(reader: ProcReader) -> Self {
-        Self {
+        let mut sampler = Self {
             reader,
             history: MemoryHistory::default(),
             due: Timestamp::default(),
             full_due: Timestamp::default(),
             under_way: Arc::default(),
-        }
+        };
+        sampler.sample();
+        sampler
     }
 
     /// Samples, when that is due, on a thread of its own.
@@ -233,6 +236,7 @@ mod tests {
         let young = MemoryHistory::default();
         young.add(Sample { at: at(100), ..Sample::default() });
         assert_eq!(young.before(at(110)).unwrap().at, at(100), "the daemon runs since then");
+        assert_eq!(young.before(at(99)), None);
     }
 
     #[test]
