@@ -102,6 +102,8 @@ fn an_operator_sees_a_fault_and_acts_on_it() {
     view.press("Enter");
     view.until_it_shows(&["confidence:", "Esc: back"]);
     view.press("Escape");
+    // A key right after it would be taken for one with Alt.
+    view.until_it_shows(&[" q quit"]);
     view.press("p");
     view.until_it_shows(&[&format!("resume {}? (y/n)", service.name)]);
     view.press("y");
