@@ -16,7 +16,6 @@ use tokio::{
 };
 
 use super::{drill_state::DrillPreparation, last_actions::LastActions, next_config::NextConfig};
-
 use crate::{
     act::{
         alert::{Alert, Alerter},
@@ -33,15 +32,14 @@ use crate::{
     enrich::Enricher,
     fact::{ProcessExit, ProcessKey, RestartMethod, ServiceId, UnitState},
     host::{FileId, LeftProcesses, Outbound},
+    inspect::{
+        answer::Answer, holders::HolderSearch, host::HostMonitor, inspector::Inspector,
+        pressure::PressureMonitor, queues::AcceptQueues, usage::UsageSampler,
+    },
     outcomes::Outcomes,
     probe::{ProbeHandle, Prober},
     progress::Awaited,
     store::{last_run::LastRun, state::StateStore},
-};
-
-use crate::inspect::{
-    answer::Answer, holders::HolderSearch, host::HostMonitor, inspector::Inspector,
-    pressure::PressureMonitor, queues::AcceptQueues, usage::UsageSampler,
 };
 
 /// How long systemd's job for a restart is followed. A stop alone may take the unit's `TimeoutStopSec=`, so systemd

@@ -1,6 +1,7 @@
 //! Samples of facts, at least one of each kind.
 
 mod blame;
+mod hang;
 mod host;
 
 use std::{
@@ -14,12 +15,12 @@ use crate::{
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
         CommandKind, Container, CrashSite, DatabaseRole, Direction, DrillFault, EventId, ExitStatus, Fact,
-        FaultContext, HangStacks, Holder, HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener,
-        Membership, OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange,
-        ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol,
-        Reload, ReloadChanges, Resource, Restart, RestartMethod, Retransmits, Sender, ServerReport,
-        ServerUsage, ServiceGrowth, ServiceId, ServiceState, Severity, Share, SocketError, Source,
-        StackGroup, SuppressedAlert, Suspension, TcpState, Timing, UnitJob, UnitState, User, Verdict,
+        FaultContext, Holder, HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener, Membership,
+        OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure,
+        ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload,
+        ReloadChanges, Resource, Restart, RestartMethod, Retransmits, Sender, ServerReport, ServerUsage,
+        ServiceGrowth, ServiceId, ServiceState, Severity, Share, SocketError, Source, SuppressedAlert,
+        Suspension, TcpState, Timing, UnitJob, UnitState, User, Verdict,
     },
     growth::Forecast,
 };
@@ -126,7 +127,7 @@ fn an_incident() -> Incident {
             logs: vec!["api: out of cheese".to_owned()],
             changes: vec!["its program /opt/api was changed 40 s before".to_owned()],
             changed_at: vec![1_769_828_360_000_000],
-            stacks: Some(Box::new(stacks())),
+            stacks: Some(Box::new(hang::stacks())),
             crash: Some(Box::new(CrashSite::example())),
             culprit: Some(Box::new(blame::culprit())),
             actor: Some(Box::new(blame::actor())),
@@ -134,23 +135,6 @@ fn an_incident() -> Incident {
         drill: Some("alice (as root)".to_owned()),
         host: None,
         earlier: Default::default(),
-    }
-}
-
-fn stacks() -> HangStacks {
-    let group = StackGroup {
-        threads: 4,
-        waits: "wait for a lock (futex)".to_owned(),
-        frames: vec![
-            "pthread_mutex_lock() (libc.so.6+0x8b7f1)".to_owned(),
-            "transfer() (api+0x1180)".to_owned(),
-        ],
-    };
-    HangStacks {
-        summary: "4 of 5 threads wait for a lock (futex) in pthread_mutex_lock, called by transfer()"
-            .to_owned(),
-        groups: vec![group],
-        missing: vec!["process 7: thread 9 traces it, so its threads are not stopped".to_owned()],
     }
 }
 
