@@ -40,8 +40,8 @@ pub fn told(culprit: Option<Culprit>, unit: Option<&str>, fault: Timestamp) -> O
     Some(Culprit { reclaim: Some(format!("systemd-oomd killed {group} {reason}{pressure}")), ..culprit })
 }
 
-/// The cgroup that a message says was killed, if it is that of a unit, and why. The forms are those of
-/// `src/oom/oomd-manager.c` in systemd 248 to 257.
+/// The cgroup that a message says was killed, if it is that of a unit, and why. The forms are those that
+/// systemd-oomd writes to the journal.
 fn kill<'m>(message: &'m str, unit: &str) -> Option<(&'m str, &'m str)> {
     let (group, _) = message.strip_prefix("Killed ")?.split_once(" due to ")?;
     let reason = &message["Killed ".len() + group.len() + 1..];
@@ -53,7 +53,7 @@ fn kill<'m>(message: &'m str, unit: &str) -> Option<(&'m str, &'m str)> {
 mod tests {
     use super::*;
 
-    /// Recorded wording of systemd 252, 254 and 257.
+    /// As hosts have it in their journals, with other names.
     const PRESSURE: &str = "Killed /system.slice/app.service due to memory pressure for /system.slice being 65.20% > \
                             60.00% for > 20s with reclaim activity";
     const SWAP: &str = "Killed /system.slice/app.service due to memory used (8031776768) / total (8232955904) and swap \
