@@ -10,7 +10,7 @@ use std::{
 
 use hostprobe::{
     config,
-    emit::{Name, Names, Origin, for_each_event},
+    emit::{Name, Names, Origin, Tail, for_each_event},
     fact::{Reload, ServiceState},
     probe::heartbeat::{Earlier, Heartbeats},
     serve::{self, Metrics, Past, ServiceView, Shown, View, control},
@@ -58,6 +58,7 @@ impl Daemon {
             view: shown,
             metrics: Arc::new(Metrics::new(Names::new([Name { service: "api".to_owned(), unit: None }]))),
             history: Arc::new(Mutex::new(history())),
+            tail: Tail::default(),
             heartbeats: heartbeats(),
             past: Past::default(),
         };
@@ -167,6 +168,7 @@ fn service() -> ServiceView {
         unit: None,
         critical: true,
         state: ServiceState::Down,
+        main_pid: None,
         response_time: None,
         error: Some("\u{1b}[2Jfine\r\n\u{202e}".to_owned()),
         verdict: None,

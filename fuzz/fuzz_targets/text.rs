@@ -125,5 +125,7 @@ fn exit_of(text: &str) -> ProcessExit {
         max_rss_bytes: 0,
         namespace_end: None,
         left_processes: false,
+        crash: None,
+        actor: None,
     }
 }
