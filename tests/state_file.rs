@@ -51,7 +51,11 @@ fn incidents_are_shown_while_the_daemon_is_down_and_by_its_successor() {
             assert!(said(&ask(&config, &["explain", before])).contains("incident opened"));
         }
         ids.push(id.clone());
-        let live = said(&ask(&config, &["explain", &id, "--json"]));
+        // What explains a fault comes after the end of one that is mended at once.
+        let live = until("its last lines", PATIENCE, || {
+            let live = said(&ask(&config, &["explain", &id, "--json"]));
+            live.contains("\"logs\"").then_some(live)
+        });
         // The file has what was published once the loop has had a turn.
         std::thread::sleep(Duration::from_millis(300));
         end(daemon, how);
