@@ -76,7 +76,8 @@ impl Service {
         else {
             return;
         };
-        if actor.as_ref().is_some_and(|actor| actor.terminal.is_some()) {
+        // systemd itself ends and starts a unit again, by `RuntimeMaxSec=` for example: without a command, nobody is accused.
+        if actor.as_ref().is_none_or(|actor| actor.terminal.is_some()) {
             return;
         }
         let by = actor.as_ref().map(|actor| actor.fingerprint);
