@@ -76,26 +76,22 @@ impl Service {
         else {
             return;
         };
-        // systemd itself ends and starts a unit again, by `RuntimeMaxSec=` for example: without a command, nobody is accused.
-        if actor.as_ref().is_none_or(|actor| actor.terminal.is_some()) {
-            return;
-        }
-        let by = actor.as_ref().map(|actor| actor.fingerprint);
-        self.requests.restarted(ctx.now, by);
-        let count = self.requests.restarts_by(by, ctx.now);
+        // systemd itself ends and starts a unit again, by `RuntimeMaxSec=` for example: without a command, no one is accused.
+        let Some(actor) = actor.filter(|actor| actor.terminal.is_none()) else { return };
+        self.requests.restarted(ctx.now, actor.fingerprint);
+        let count = self.requests.restarts_by(actor.fingerprint, ctx.now);
         let is_open = self.has_verdict(Verdict::RestartedByOther);
         if count < RESTARTS && !is_open {
             return;
         }
-        let who = actor.as_ref().map_or_else(|| format!("; {UNKNOWN}"), |actor| format!(" by {actor}"));
         let minutes = WINDOW.as_secs() / 60;
-        let words = format!("it was restarted {count} times within {minutes} min{who}");
+        let words = format!("it was restarted {count} times within {minutes} min by {actor}");
         self.timers.set(Timer::RestartsQuiet, Some(ctx.now.plus(WINDOW)));
         match &mut self.incident {
             None => {
                 let finding = Finding::new(Verdict::RestartedByOther, 1.0, words);
                 let remedy = Remedy::Hold(WOULD_INTERFERE.to_owned());
-                let actor = actor.map(Box::new);
+                let actor = Some(Box::new(actor));
                 self.fail(Fault { remedy, degraded: true, actor, ..Fault::now(ctx.now, finding) }, ctx);
             }
             Some(open) if is_open => {

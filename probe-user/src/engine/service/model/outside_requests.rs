@@ -32,8 +32,8 @@ pub struct OutsideRequests {
     latest: VecDeque<OutsideRequest>,
     /// The service may be healthy again before its new main process is known, and its stop is forgotten then.
     stop: Option<OutsideStop>,
-    /// When it was restarted, and by whom: a fingerprint, None if that is not known.
-    restarts: VecDeque<(Timestamp, Option<u64>)>,
+    /// When it was restarted, and the fingerprint of who did it.
+    restarts: VecDeque<(Timestamp, u64)>,
 }
 
 impl OutsideRequests {
@@ -64,7 +64,7 @@ impl OutsideRequests {
         self.stop.take()
     }
 
-    pub fn restarted(&mut self, now: Timestamp, by: Option<u64>) {
+    pub fn restarted(&mut self, now: Timestamp, by: u64) {
         if self.restarts.len() == RESTARTS_MAX {
             self.restarts.pop_front();
         }
@@ -72,7 +72,7 @@ impl OutsideRequests {
     }
 
     /// How often it was restarted by the same within the window.
-    pub fn restarts_by(&self, by: Option<u64>, now: Timestamp) -> usize {
+    pub fn restarts_by(&self, by: u64, now: Timestamp) -> usize {
         self.restarts.iter().filter(|(at, other)| *other == by && now.since(*at) <= WINDOW).count()
     }
 }
