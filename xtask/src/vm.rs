@@ -84,12 +84,13 @@ pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
     columns.sort_by_key(|it| debian::order(it.release()));
 
     let table = table::Table::of(&columns);
-    println!("{table}");
     for column in &columns {
         if let Some(doctor) = &column.doctor {
             println!("`hostprobe doctor` in {}:\n\n{doctor}", column.release());
         }
     }
+    // What failed is at its end, where people look first.
+    println!("{table}");
     // A failed run must not replace the page.
     if all && table.passed() {
         let page = root().join("docs/kernels.md");

@@ -229,6 +229,12 @@ impl ProcReader {
         self.cgroups.of(pid).paths().find_map(cgroup::own_unit_name)
     }
 
+    /// Whether two processes are in the same pid namespace; None if that cannot be read, as of one that has ended.
+    pub fn share_pid_namespace(&self, one: u32, other: u32) -> Option<bool> {
+        let namespace = |pid| fs::read_link(self.folder(pid).join("ns/pid")).ok();
+        Some(namespace(one)? == namespace(other)?)
+    }
+
     pub fn pids(&self) -> Result<Vec<u32>, ReadError> {
         let entries = fs::read_dir(&self.proc).map_err(ReadError::at(&self.proc))?;
         Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
@@ -463,6 +469,16 @@ mod tests {
         host.write("proc/12/task/12/children", b"13 ");
         assert_eq!(below(&|_| false), [11, 12, 13]);
         assert_eq!(below(&|pid| pid == 12), [11]);
+    }
+
+    #[test]
+    fn a_pid_namespace_that_cannot_be_read_is_neither_the_same_nor_another() {
+        let host = FakeHost::v2();
+        for (pid, namespace) in [(1, "pid:[4026531836]"), (2, "pid:[4026531836]"), (3, "pid:[4026532777]")] {
+            host.link(&format!("proc/{pid}/ns/pid"), namespace);
+        }
+        let shared = |pid| host.reader().share_pid_namespace(pid, 1);
+        assert_eq!((shared(2), shared(3), shared(4)), (Some(true), Some(false), None));
     }
 
     #[test]

@@ -15,11 +15,21 @@ impl Daemon {
     /// Lets the engine observe that a program asks for the stop, the restart or the end of services.
     pub(super) fn observe_request(&mut self, record: &Exec) {
         let Some((request, subject)) = self.enricher.outside_request(record) else { return };
+        let is_for_manager = matches!(subject, Subject::AllUnits | Subject::Units(_));
+        if is_for_manager && self.is_at_another_manager(record.pid) {
+            return;
+        }
         let about: Vec<ServiceId> =
             self.config.services.iter().filter(|it| self.is_about(&subject, it)).map(|it| it.id).collect();
         for service in about {
             self.observe(Observation::OutsideRequest(service, Box::new(request.clone())));
         }
+    }
+
+    /// Whether a process asks the systemd of another container, which has units of the same names.
+    fn is_at_another_manager(&self, pid: u32) -> bool {
+        let manager = self.executor.systemd.as_ref().map(|it| it.manager_pid());
+        manager.is_ok_and(|manager| self.enricher.reader().share_pid_namespace(pid, manager) == Some(false))
     }
 
     fn is_about(&self, subject: &Subject, service: &Service) -> bool {
