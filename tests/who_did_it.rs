@@ -1,12 +1,7 @@
 //! Who stopped, restarted or killed a service: named with its user, its login, its terminal and what started it, with the
 //! hooks and without them.
 
-use std::{
-    fs,
-    process::Command,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fs, process::Command, time::Duration};
 
 use hostprobe_tests::{
     daemon::{Daemon, Mark, field},
@@ -34,15 +29,10 @@ const FALLBACK: &[&str] = &["--without-hook", "all"];
 struct Lab {
     daemon: Daemon,
     systemd: SystemdLab,
-    _turn: MutexGuard<'static, ()>,
 }
-
-/// The commands of one lab are seen by the daemons of all, and are about a unit of the same name.
-static TURN: Mutex<()> = Mutex::new(());
 
 impl Lab {
     fn start(arguments: &[&str]) -> Option<Self> {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let systemd = SystemdLab::for_test()?;
         let port = free_port();
         let program = systemd.install(&Victim::program()).expect("the victim is installed");
@@ -62,14 +52,7 @@ impl Lab {
             Daemon::start_with(&config, arguments, |command| command.env("DBUS_SYSTEM_BUS_ADDRESS", bus));
         daemon.ready();
         wait_until_healthy(&daemon, "api");
-        Some(Self { daemon, systemd, _turn: turn })
-    }
-
-    /// A command line that an operator types at a terminal.
-    fn types(&self, line: &str) -> Mark {
-        let mark = self.daemon.mark();
-        terminal::run(&self.systemd.command_line(line));
-        mark
+        Some(Self { daemon, systemd })
     }
 
     /// The reason of the first change to this state.
@@ -99,7 +82,9 @@ fn a_stop_typed_at_a_terminal_names_the_user_the_terminal_and_the_command() {
     }
     for arguments in [HOOKS, FALLBACK] {
         let Some(lab) = Lab::start(arguments) else { return };
-        let mark = lab.types("/usr/bin/systemctl stop api");
+        let mut shell = terminal::Shell::open();
+        let mark = lab.daemon.mark();
+        shell.types(&lab.systemd.command_line("/usr/bin/systemctl stop api"));
         let why = lab.reason(mark, "stopped");
         has(&why, &["stopped by uid 0 (root) on pts/", "/usr/bin/systemctl stop api (pid ", "started by "]);
         lab.has_no_incident();
@@ -114,16 +99,17 @@ fn a_stop_by_another_user_names_the_login_behind_it() {
     let Some(lab) = Lab::start(HOOKS) else { return };
     // The real user of a program that runs with the rights of root, as after `sudo`.
     let inside = lab.systemd.command_line("/usr/bin/systemctl stop api.service");
+    let mut shell = terminal::Shell::open();
+    shell.types("echo 65534 > /proc/self/loginuid");
     let mark = lab.daemon.mark();
-    terminal::run(&format!("sh -c 'echo 65534 > /proc/self/loginuid; exec setpriv --ruid=65534 {inside}'"));
+    shell.types(&format!("setpriv --ruid=65534 {inside}"));
     let why = lab.reason(mark, "stopped");
     has(&why, &["stopped by uid 65534 (nobody) on pts/", "/usr/bin/systemctl stop api.service"]);
     lab.systemd.systemctl(&["start", UNIT]).expect("it starts");
     lab.reason(mark, "healthy");
 
     let mark = lab.daemon.mark();
-    let inside = lab.systemd.command_line("/usr/bin/systemctl stop api.service");
-    terminal::run(&format!("sh -c 'echo 65534 > /proc/self/loginuid; exec {inside}'"));
+    shell.types(&inside);
     has(&lab.reason(mark, "stopped"), &["stopped by uid 0 (root), logged in as uid 65534 (nobody), on pts/"]);
     lab.has_no_incident();
 }

@@ -61,6 +61,8 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         (*record).tgid = tgid;
         (*record).ppid = ppid;
         (*record).uid = task::uid(leader);
+        (*record).pid_namespace = task::pid_namespace(leader);
+        (*record).pad = 0;
         field::copy(&raw mut (*record).comm, this, &task::OFF_TASK_COMM);
 
         let path = pointer(ctx.arg::<u64>(2), &OFF_BINPRM_FILENAME);

@@ -146,6 +146,13 @@ fn translated(task: u64) -> u32 {
     if level_of(pid) >= level && inode == PIDNS_INODE.load() { read(entry, &OFF_UPID_NR) } else { 0 }
 }
 
+/// Inode of the innermost pid namespace that a task is in.
+#[inline(always)]
+pub fn pid_namespace(task: u64) -> u32 {
+    let pid = pointer(task, &OFF_TASK_THREAD_PID);
+    read(pointer(number_at(pid, level_of(pid)), &OFF_UPID_NS), &OFF_PIDNS_INUM)
+}
+
 #[inline(always)]
 fn level_of(pid: u64) -> u32 {
     read(pid, &OFF_PID_LEVEL)

@@ -95,7 +95,7 @@ impl Enricher {
             if self.table.get(main).is_none()
                 && let Some(process) = self.reader.read(main.pid).filter(|process| process.key == main)
             {
-                self.learn(process);
+                self.learn(process, Timestamp::now());
             }
         }
         self.members.set_main(service, main)
@@ -141,10 +141,11 @@ impl Enricher {
     /// Learns the program that a process executes, and returns its path. Where the record does not have it, `/proc`
     /// may.
     pub fn exec<'a>(&mut self, record: &'a record::Exec) -> Option<Cow<'a, str>> {
+        let at = Timestamp::from_nanos(record.at_ns);
         let Some(image) = &record.image else {
             let process = self.reader.read(record.pid)?;
             let executable = process.executable.clone();
-            self.learn(process);
+            self.learn(process, at);
             return executable.map(Cow::Owned);
         };
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(image.start_ns));
@@ -172,12 +173,13 @@ impl Enricher {
             },
             namespace_pid: known.and_then(|known| known.namespace_pid),
         };
-        self.learn(process);
+        self.learn(process, at);
         Some(Cow::Borrowed(&image.filename))
     }
 
-    fn learn(&mut self, process: Process) {
-        self.table.insert(process);
+    /// Learns a process, or the program that it executes at this time.
+    fn learn(&mut self, process: Process, at: Timestamp) {
+        self.table.executes(process, at);
         if self.table.is_due_for_a_sweep() {
             let reader = &self.reader;
             self.table.retain(|process| reader.key_of(process.key.pid) == Some(process.key));

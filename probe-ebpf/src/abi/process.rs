@@ -94,6 +94,9 @@ pub struct Exec {
     pub filename_len: u32,
     /// Bytes used in `argv`.
     pub argv_len: u32,
+    /// Inode of its own, innermost pid namespace; 0 where the kernel does not show it.
+    pub pid_namespace: u32,
+    pub pad: u32,
     /// `comm` after the exec.
     pub comm: [u8; COMM_LEN],
     /// Path as it was passed to `execve`. Bytes past `filename_len` are stale memory.
@@ -118,6 +121,6 @@ pub struct ReceivedSignal {
 const _: () = {
     assert!(size_of::<SentSignal>() == 64 && offset_of!(SentSignal, sender_comm) == 48);
     assert!(size_of::<Exit>() == 160 && offset_of!(Exit, signal) == 96);
-    assert!(size_of::<Exec>() == 976 && offset_of!(Exec, filename) == 80);
+    assert!(size_of::<Exec>() == 984 && offset_of!(Exec, filename) == 88);
     assert!(size_of::<ReceivedSignal>() == 96 && offset_of!(ReceivedSignal, signal) == 32);
 };

@@ -42,7 +42,7 @@ impl Enricher {
     /// A process by its name and user, with what is behind it. It may have ended by now: what it inherited is read from the
     /// nearest of those that started it.
     fn actor(&self, key: ProcessKey, (name, user): (&str, u32), at: Timestamp) -> Actor {
-        let known = self.table.get(key).cloned();
+        let known = self.table.get_at(key, at).cloned();
         let known = known.or_else(|| self.reader.read(key.pid).filter(|found| found.key == key));
         let mut chain = vec![key.pid];
         let mut ancestors = Vec::new();
@@ -113,6 +113,7 @@ mod tests {
             // The test itself, which lives.
             parent_pid: std::process::id(),
             uid: 0,
+            pid_namespace: None,
             watched: false,
             cgroups: record::Cgroups::default(),
             comm: arguments[0].to_owned(),

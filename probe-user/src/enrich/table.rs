@@ -1,17 +1,26 @@
 //! The table of living processes, bounded by the processes there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
-use crate::fact::{Process, ProcessKey};
+use crate::{
+    clock::Timestamp,
+    fact::{Process, ProcessKey},
+};
 
 /// The fewest entries that make a sweep worth its while. Processes that end well are not reported, so their
 /// entries stay until a sweep; the table never holds more than this and twice the living processes.
 const SWEEP_ABOVE: usize = 8192;
 
+/// Programs that are kept after their processes have executed others: a shell sends a signal and executes its last command
+/// before the signal's effect is known.
+const REPLACED_MAX: usize = 64;
+
 /// Processes by pid.
 #[derive(Debug, Default)]
 pub struct Table {
     processes: HashMap<u32, Process>,
+    /// Processes as they were until they executed another program at this time, latest last.
+    replaced: VecDeque<(Timestamp, Process)>,
     swept: usize,
 }
 
@@ -19,6 +28,23 @@ impl Table {
     /// Adds or replaces a process.
     pub fn insert(&mut self, process: Process) {
         self.processes.insert(process.key.pid, process);
+    }
+
+    /// Adds a process that executes a program at this time.
+    pub fn executes(&mut self, process: Process, at: Timestamp) {
+        if let Some(before) = self.get(process.key).cloned() {
+            if self.replaced.len() == REPLACED_MAX {
+                self.replaced.pop_front();
+            }
+            self.replaced.push_back((at, before));
+        }
+        self.insert(process);
+    }
+
+    /// The process as it was at this time, if that is known.
+    pub fn get_at(&self, key: ProcessKey, at: Timestamp) -> Option<&Process> {
+        let replaced = self.replaced.iter().find(|(until, known)| known.key == key && at < *until);
+        replaced.map(|(_, known)| known).or_else(|| self.get(key))
     }
 
     /// The process, if this very one is known.
@@ -57,5 +83,42 @@ impl Table {
     pub fn retain(&mut self, mut lives: impl FnMut(&Process) -> bool) {
         self.processes.retain(|_, process| lives(process));
         self.swept = self.processes.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(command_line: &str) -> Process {
+        let mut process = Process::unknown(ProcessKey::new(42, Timestamp::from_nanos(1)), 1);
+        process.command_line = Some(command_line.to_owned());
+        process
+    }
+
+    fn at(nanos: u64) -> Timestamp {
+        Timestamp::from_nanos(nanos)
+    }
+
+    #[test]
+    fn a_process_is_what_it_executed_last_before_the_time_asked_for() {
+        let mut table = Table::default();
+        table.executes(shell("sh -c kill"), at(5));
+        table.executes(shell("sleep 2"), at(10));
+        let key = shell("").key;
+        let line = |nanos| table.get_at(key, at(nanos)).and_then(|it| it.command_line.as_deref());
+        assert_eq!((line(9), line(10), line(11)), (Some("sh -c kill"), Some("sleep 2"), Some("sleep 2")));
+        let other = ProcessKey::new(42, at(20_000_000));
+        assert_eq!(table.get_at(other, at(9)), None);
+    }
+
+    #[test]
+    fn what_was_replaced_long_ago_is_forgotten() {
+        let mut table = Table::default();
+        for nth in 0..1000 {
+            table.executes(shell(&nth.to_string()), at(nth));
+        }
+        assert_eq!(table.replaced.len(), REPLACED_MAX);
+        assert_eq!(table.len(), 1);
     }
 }

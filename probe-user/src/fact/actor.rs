@@ -98,11 +98,12 @@ impl Actor {
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.user)?;
-        if let Some(login) = self.login.as_ref().filter(|login| login.id != self.user.id) {
-            write!(f, ", logged in as {login},")?;
+        let login = self.login.as_ref().filter(|login| login.id != self.user.id);
+        if let Some(login) = login {
+            write!(f, ", logged in as {login}")?;
         }
         if let Some(terminal) = &self.terminal {
-            write!(f, " on {terminal}")?;
+            write!(f, "{} on {terminal}", if login.is_some() { "," } else { "" })?;
         }
         let command = self.command_line.as_ref().unwrap_or(&self.name);
         write!(f, ": {} (pid {})", cut(command, COMMAND_MAX), self.pid)?;
@@ -172,6 +173,11 @@ mod tests {
         assert!(
             root.to_string().starts_with("uid 0 (root), logged in as uid 1000 (alice), on pts/3: "),
             "{root}"
+        );
+        let without = Actor { terminal: None, ..root };
+        assert!(
+            without.to_string().starts_with("uid 0 (root), logged in as uid 1000 (alice): systemctl "),
+            "{without}"
         );
     }
 

@@ -17,9 +17,10 @@ impl ProcReader {
         Some((id != UNSET).then_some(id))
     }
 
-    /// The name of the terminal that controls a process: `Some(None)` if none does, None if the process has ended.
+    /// The name of the terminal that controls a process: `Some(None)` if none does, None if the process is gone. One that has
+    /// ended has it until its parent has read how it ended.
     pub fn terminal(&self, pid: u32) -> Option<Option<String>> {
-        let device = u32::try_from(self.living(pid)?.tty_nr).unwrap_or_default();
+        let device = u32::try_from(self.stat(pid)?.tty_nr).unwrap_or_default();
         Some((device != 0).then(|| terminal_name(device)))
     }
 }

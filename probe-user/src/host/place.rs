@@ -33,7 +33,12 @@ pub fn find(root: &Path, pid: u32) -> Place {
 
 /// The inode of a namespace of this process, such as its `pid` namespace.
 pub(super) fn namespace(proc: &Path, kind: &str) -> Option<u32> {
-    let link = fs::read_link(proc.join("self/ns").join(kind)).ok()?;
+    namespace_of(&proc.join("self"), kind)
+}
+
+/// The same of the process with this folder in `/proc`.
+pub(super) fn namespace_of(process: &Path, kind: &str) -> Option<u32> {
+    let link = fs::read_link(process.join("ns").join(kind)).ok()?;
     link.to_str()?.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
 }
 

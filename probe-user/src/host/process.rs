@@ -229,10 +229,9 @@ impl ProcReader {
         self.cgroups.of(pid).paths().find_map(cgroup::own_unit_name)
     }
 
-    /// Whether two processes are in the same pid namespace; None if that cannot be read, as of one that has ended.
-    pub fn share_pid_namespace(&self, one: u32, other: u32) -> Option<bool> {
-        let namespace = |pid| fs::read_link(self.folder(pid).join("ns/pid")).ok();
-        Some(namespace(one)? == namespace(other)?)
+    /// The inode of a process's pid namespace; None if that cannot be read, as of one that has ended.
+    pub fn pid_namespace(&self, pid: u32) -> Option<u32> {
+        place::namespace_of(&self.folder(pid), "pid")
     }
 
     pub fn pids(&self) -> Result<Vec<u32>, ReadError> {
@@ -472,13 +471,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_namespace_that_cannot_be_read_is_neither_the_same_nor_another() {
+    fn the_pid_namespace_of_a_process_is_known_by_its_inode() {
         let host = FakeHost::v2();
-        for (pid, namespace) in [(1, "pid:[4026531836]"), (2, "pid:[4026531836]"), (3, "pid:[4026532777]")] {
-            host.link(&format!("proc/{pid}/ns/pid"), namespace);
-        }
-        let shared = |pid| host.reader().share_pid_namespace(pid, 1);
-        assert_eq!((shared(2), shared(3), shared(4)), (Some(true), Some(false), None));
+        host.link("proc/42/ns/pid", "pid:[4026532777]");
+        assert_eq!(host.reader().pid_namespace(42), Some(4_026_532_777));
+        assert_eq!(host.reader().pid_namespace(43), None);
     }
 
     #[test]

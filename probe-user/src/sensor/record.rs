@@ -248,6 +248,8 @@ pub struct Image {
     /// Process id of the real parent.
     pub parent_pid: u32,
     pub uid: u32,
+    /// Inode of its pid namespace; None where the kernel does not show it.
+    pub pid_namespace: Option<u32>,
     /// It, its lineage, its parent or one of its cgroups is watched.
     pub watched: bool,
     pub cgroups: Cgroups,

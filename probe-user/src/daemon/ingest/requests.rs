@@ -16,7 +16,7 @@ impl Daemon {
     pub(super) fn observe_request(&mut self, record: &Exec) {
         let Some((request, subject)) = self.enricher.outside_request(record) else { return };
         let is_for_manager = matches!(subject, Subject::AllUnits | Subject::Units(_));
-        if is_for_manager && self.is_at_another_manager(record.pid) {
+        if is_for_manager && self.is_at_another_manager(record) {
             return;
         }
         let about: Vec<ServiceId> =
@@ -27,9 +27,12 @@ impl Daemon {
     }
 
     /// Whether a process asks the systemd of another container, which has units of the same names.
-    fn is_at_another_manager(&self, pid: u32) -> bool {
-        let manager = self.executor.systemd.as_ref().map(|it| it.manager_pid());
-        manager.is_ok_and(|manager| self.enricher.reader().share_pid_namespace(pid, manager) == Some(false))
+    fn is_at_another_manager(&self, record: &Exec) -> bool {
+        let reader = self.enricher.reader();
+        let manager = self.executor.systemd.as_ref().ok().and_then(|it| reader.pid_namespace(it.manager_pid()));
+        let recorded = record.image.as_ref().and_then(|image| image.pid_namespace);
+        let own = recorded.or_else(|| reader.pid_namespace(record.pid));
+        manager.zip(own).is_some_and(|(manager, own)| manager != own)
     }
 
     fn is_about(&self, subject: &Subject, service: &Service) -> bool {

@@ -31,6 +31,11 @@ impl Service {
     /// Publishes the state if it has changed.
     pub(super) fn publish_state<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let (state, why) = self.conclude();
+        let is_judged = !matches!(self.recovery.state(), RecoveryState::Inspecting(_));
+        if state == ServiceState::Stopped && self.stopped.is_none() && self.incident.is_none() && !is_judged {
+            // Who asked for the stop is said with it, once its end is judged.
+            return;
+        }
         if state != self.state {
             let previous = std::mem::replace(&mut self.state, state);
             ctx.publish(Fact::ServiceState(self.settings.id, state, previous, why));

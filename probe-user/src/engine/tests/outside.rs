@@ -69,6 +69,23 @@ fn a_stop_names_who_asked_for_it() {
 }
 
 #[test]
+fn a_stop_that_systemd_reports_before_the_kernel_names_who_asked_for_it() {
+    let mut lab = Lab::unit();
+    asks(&mut lab, RequestVerb::Stop, "systemctl stop api", Some("pts/3"));
+    let stopped = || down("inactive", "success", 100, lab.now, -500);
+    let (first, judged) = (stopped(), stopped());
+    lab.see(Observation::Unit(API, first));
+    let by_systemd =
+        Sender::Process { pid: SYSTEMD, name: "systemd".into(), user_id: 0, unit: None, terminal: false };
+    lab.die(100, ExitStatus::Signal { number: 15, core_dumped: false }, Some(by_systemd));
+    lab.see(Observation::Unit(API, judged));
+    let (state, why) = last_state(&lab);
+    assert_eq!(state, ServiceState::Stopped);
+    assert_eq!(why, "stopped by uid 1000 (alice) on pts/3: systemctl stop api (pid 7000)");
+    assert_eq!((lab.incidents(), lab.restarts_asked()), (vec![], 0));
+}
+
+#[test]
 fn a_stop_without_a_command_says_that_nobody_was_seen() {
     let mut lab = Lab::unit();
     stops(&mut lab, 100);

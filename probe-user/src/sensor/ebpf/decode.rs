@@ -18,7 +18,7 @@ mod crash;
 mod host;
 mod socket;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use bytes::DecodeError;
 pub use socket::address;
@@ -175,6 +175,7 @@ fn exec(bytes: &Bytes<'_>) -> Result<Exec, DecodeError> {
         start_ns: bytes.u64(offset_of!(abi::Exec, start_ns))?,
         parent_pid: bytes.u32(offset_of!(abi::Exec, ppid))?,
         uid: bytes.u32(offset_of!(abi::Exec, uid))?,
+        pid_namespace: Some(bytes.u32(offset_of!(abi::Exec, pid_namespace))?).filter(|inode| *inode != 0),
         watched: flags & abi::WATCHED != 0,
         cgroups: bytes.cgroups(offset_of!(abi::Exec, cgroup_v2), offset_of!(abi::Exec, cgroup_mem_v1))?,
         comm: bytes.comm(offset_of!(abi::Exec, comm))?,

@@ -3,7 +3,7 @@ use super::*;
 mod host;
 mod process;
 mod socket;
-mod wire;
+pub mod wire;
 
 use wire::{all, exec_bytes};
 

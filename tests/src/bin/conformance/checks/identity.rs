@@ -47,6 +47,9 @@ fn exec(fixture: &mut Fixture) -> Result<Outcome> {
     let cut = last.len() == 1 && last[0].starts_with("xxx") && long.starts_with(&last[0]);
     ensure!(cut && image.arguments_truncated, "{last:?}");
     ensure!(image.parent_pid == std::process::id() && image.uid == 0, "{exec:?}");
+    let namespace = fs::read_link("/proc/self/ns/pid")?;
+    let recorded = image.pid_namespace.map(|inode| format!("pid:[{inode}]"));
+    ensure!(recorded.as_deref() == namespace.to_str(), "{recorded:?} instead of {namespace:?}");
     Ok(Outcome::Passed("filename, 4 arguments whole, the fifth cut".to_owned()))
 }
 

@@ -135,6 +135,7 @@ fn decodes_an_exec() {
                 start_ns: 1_000,
                 parent_pid: 1,
                 uid: 0,
+                pid_namespace: Some(4_026_531_836),
                 watched: true,
                 cgroups: Cgroups { v2: Some(77), memory_v1: None },
                 comm: "sh".to_owned(),

@@ -103,7 +103,7 @@ pub fn oom_bytes() -> Vec<u8> {
 pub fn exec_bytes() -> Vec<u8> {
     Wire::default()
         .u32(3) // header.kind
-        .u32(976) // header.size
+        .u32(984) // header.size
         .u64(9_000) // header.at_ns
         .u64(1_000) // start_ns
         .u64(77) // cgroup_v2
@@ -114,6 +114,8 @@ pub fn exec_bytes() -> Vec<u8> {
         .u32(2 | 16) // flags
         .u32(7) // filename_len
         .u32(10) // argv_len
+        .u32(4_026_531_836) // pid_namespace
+        .u32(0) // pad
         .text("sh", 16) // comm
         .text("/bin/sh", 256) // filename
         .text("sh\0-c\0ls -", 640) // argv, cut off in the last argument
