@@ -1,7 +1,7 @@
 //! Samples of facts, at least one of each kind.
 
-mod blame;
-mod hang;
+pub(crate) mod blame;
+pub(crate) mod hang;
 mod host;
 
 use std::{

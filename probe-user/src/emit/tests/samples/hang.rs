@@ -2,7 +2,7 @@
 
 use crate::fact::{HangStacks, StackGroup};
 
-pub(super) fn stacks() -> HangStacks {
+pub(crate) fn stacks() -> HangStacks {
     let group = StackGroup {
         threads: 4,
         waits: "wait for a lock (futex)".to_owned(),

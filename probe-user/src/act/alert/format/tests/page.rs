@@ -3,6 +3,10 @@
 use std::fmt::Write as _;
 
 use super::*;
+use crate::{
+    emit::tests::samples::{blame, hang},
+    fact::{FaultContext, Verdict},
+};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/alerts.md");
 
@@ -86,7 +90,52 @@ fn page() -> String {
             page.push_str(&shown(call));
         }
     }
+    page.push_str(EVIDENCE);
+    let receiver = receivers().into_iter().find(|it| it.format == AlertFormat::Email).unwrap();
+    let mail = of(&receiver, &origin(), PAGE).unwrap();
+    for (kind, message) in with_evidence() {
+        let _ = writeln!(page, "{kind}:\n");
+        page.push_str(&shown(mail.post(&message, None).unwrap()));
+    }
     page
+}
+
+const EVIDENCE: &str = "\
+## The evidence in a message
+
+Every format has these lines where hostprobe found them. They are shown as mails here.
+
+";
+
+/// Incidents whose evidence was found.
+fn with_evidence() -> [(&'static str, Message); 4] {
+    let incident = |verdict, summary: &str, context| {
+        let mut alert = critical(1);
+        alert.incident.verdict = verdict;
+        alert.incident.summary = summary.to_owned();
+        alert.incident.attempts = 1;
+        alert.incident.context = context;
+        alert.done = Some("restart 1, by systemd, was carried out".to_owned());
+        message(alert)
+    };
+    let crash = FaultContext {
+        crash: Some(Box::new(CrashSite::example())),
+        logs: vec!["reads a header of 0 bytes".to_owned()],
+        changes: vec!["its program /opt/api was changed 40 s before".to_owned()],
+        ..FaultContext::default()
+    };
+    let hang = FaultContext { stacks: Some(Box::new(hang::stacks())), ..FaultContext::default() };
+    let memory = FaultContext { culprit: Some(Box::new(blame::culprit())), ..FaultContext::default() };
+    let kill = FaultContext { actor: Some(Box::new(blame::actor())), ..FaultContext::default() };
+    [
+        ("A crash", incident(Verdict::Crashed, "the main process 4711 of api crashed (SIGSEGV)", crash)),
+        ("A hang", incident(Verdict::Hung, "api takes connections and does not answer", hang)),
+        ("Memory that ran out", {
+            let words = "the kernel killed the main process 4242 of api: out of memory in its cgroup (limit 512 MiB)";
+            incident(Verdict::OomKilled, words, memory)
+        }),
+        ("A kill", incident(Verdict::Killed, "api was killed (SIGKILL) by kill", kill)),
+    ]
 }
 
 fn shown(call: Call) -> String {
