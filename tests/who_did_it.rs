@@ -1,7 +1,11 @@
 //! Who stopped, restarted or killed a service: named with its user, its login, its terminal and what started it, with the
 //! hooks and without them.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use hostprobe_tests::{
     daemon::{Daemon, Mark, field},
@@ -123,6 +127,7 @@ fn a_caller_of_the_bus_is_named() {
         .command("/usr/bin/busctl")
         .args(["call", "org.freedesktop.systemd1", "/org/freedesktop/systemd1"])
         .args(["org.freedesktop.systemd1.Manager", "StopUnit", "ss", UNIT, "replace"])
+        .stdout(Stdio::null())
         .status();
     assert!(called.is_ok_and(|status| status.success()), "busctl is answered");
     let why = lab.reason(mark, "stopped");

@@ -1,18 +1,16 @@
 //! `cargo xtask test`: installs what the tests need, runs them, and prints one summary.
 
 pub mod packages;
+mod programs;
 mod streams;
 mod summary;
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Command, ExitCode, Stdio},
-};
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use self::{streams::Streams, summary::Summary};
-use crate::cargo::{announce, command, run};
+use crate::cargo::{command, run};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -33,43 +31,33 @@ pub fn test(arguments: &Arguments) -> Result<ExitCode> {
     // The tests start these programs, which `cargo test` alone would not build.
     run(&mut command(&["build", "-p", "hostprobe", "-p", "hostprobe-tests", "--bins"]))?;
 
-    let streams = Streams::prepare()?;
-    let mut tests = cargo_test(arguments);
-    tests.env(Streams::VARIABLE, &streams.folder);
-    announce(&tests);
-    let mut running = tests.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+    let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
+    let (of_cargo, of_libtest) = arguments.split_at(end);
     let show_all = arguments.iter().any(|it| it == SHOW_OUTPUT);
+    let everything = ["--workspace".to_owned()];
+    let programs = programs::build(if of_cargo.is_empty() { &everything } else { of_cargo })?;
+    let mut arguments = vec![SHOW_OUTPUT.to_owned()];
+    arguments.extend(of_libtest.iter().skip(1).filter(|argument| *argument != SHOW_OUTPUT).cloned());
+
+    let streams = Streams::prepare()?;
     let mut summary = Summary::default();
-    if let Some(output) = running.stdout.take() {
-        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-            let line = String::from_utf8_lossy(&line);
-            if summary.add(&line) || show_all {
+    let with = |test: &mut Command| {
+        test.env(Streams::VARIABLE, &streams.folder).env_remove("RUST_TEST_NOCAPTURE");
+    };
+    let succeeded = programs::run(programs, &arguments, with, |output| {
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            if summary.add(line) || show_all {
                 println!("{line}");
             }
         }
-    }
-    let status = running.wait().context("cannot wait for cargo test")?;
+    })?;
     let too_few = packages::in_ci() && summary.skipped() > 0;
     if too_few {
         eprintln!("CI=true: no test may be skipped");
     }
     let streams_are_good = streams.check()?;
     println!("\n{summary}");
-    // If a test does not compile, cargo fails without a failed test.
-    let passed = status.success() && summary.failed() == 0 && !too_few && streams_are_good;
+    // A test program that crashes fails without a failed test.
+    let passed = succeeded && summary.failed() == 0 && !too_few && streams_are_good;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The command that runs the tests so that their output shows which of them were skipped.
-fn cargo_test(arguments: &[String]) -> Command {
-    let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
-    let (of_cargo, of_libtest) = arguments.split_at(end);
-    let mut tests = command(&["test", "--no-fail-fast"]);
-    if of_cargo.is_empty() {
-        tests.arg("--workspace");
-    }
-    tests.args(of_cargo).args(["--", SHOW_OUTPUT]);
-    tests.args(of_libtest.iter().skip(1).filter(|argument| *argument != SHOW_OUTPUT));
-    tests.env_remove("RUST_TEST_NOCAPTURE");
-    tests
 }

@@ -131,7 +131,8 @@ fn with_evidence() -> [(&'static str, Message); 4] {
         ("A crash", incident(Verdict::Crashed, "the main process 4711 of api crashed (SIGSEGV)", crash)),
         ("A hang", incident(Verdict::Hung, "api takes connections and does not answer", hang)),
         ("Memory that ran out", {
-            let words = "the kernel killed the main process 4242 of api: out of memory in its cgroup (limit 512 MiB)";
+            let words =
+                "the kernel killed the main process 4242 of api: out of memory in its cgroup (limit 512 MiB)";
             incident(Verdict::OomKilled, words, memory)
         }),
         ("A kill", incident(Verdict::Killed, "api was killed (SIGKILL) by kill", kill)),
