@@ -54,6 +54,12 @@ impl CodeMapping {
         Some(Self { range, offset, device, inode, path, is_deleted })
     }
 
+    /// Whether this part of the file is mapped here.
+    pub fn covers(&self, offset: u64) -> bool {
+        let inside = offset.checked_sub(self.offset);
+        inside.is_some_and(|inside| inside < self.range.end - self.range.start)
+    }
+
     /// The name of the file without its folder.
     pub fn file_name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or(&self.path)
@@ -82,6 +88,8 @@ mod tests {
         assert_eq!((found.device, found.inode), ((0xfe, 0x10), 4711));
         assert_eq!((found.path.as_str(), found.is_deleted), ("/srv/my app\nx", true));
         assert_eq!(found.file_name(), "my app\nx");
+        assert!(found.covers(0x1000) && found.covers(0x1fff));
+        assert!(!found.covers(0x2000) && !found.covers(0xfff));
     }
 
     #[test]

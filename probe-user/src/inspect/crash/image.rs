@@ -6,7 +6,6 @@
 
 use std::{
     fs::{self, File},
-    io::Read as _,
     os::{
         fd::AsRawFd as _,
         unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -22,63 +21,19 @@ use object::{
 };
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
-use crate::{fact::ProcessKey, host::ProcReader, untrusted_file};
-
-/// The most of a map that is read. A Java server has some thousand lines of a hundred bytes.
-const MAP_MAX: u64 = 4 << 20;
-
-/// The most mappings of code that are kept.
-const MAPPINGS_MAX: usize = 512;
-
-/// The longest kept path, as the kernel has it.
-const PATH_MAX: usize = 4096;
+use crate::{
+    fact::ProcessKey,
+    host::{ProcReader, mapping::CodeMapping},
+    untrusted_file,
+};
 
 /// Linkers place the build id near the beginning: the kernel looks at the first page only.
 const HEAD_MAX: u64 = 64 << 10;
 
-/// A part of a file that a process may execute.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    pub start: u64,
-    pub end: u64,
-    /// Where in the file it begins.
-    pub offset: u64,
-    pub inode: u64,
-    /// As the process has it.
-    pub path: String,
-}
-
-impl Mapping {
-    /// A line of `/proc/PID/maps`, if it is code of a file.
-    pub(super) fn of_line(line: &str) -> Option<Self> {
-        let mut fields = line.splitn(6, ' ');
-        let (start, end) = fields.next()?.split_once('-')?;
-        let rights = fields.next()?;
-        let offset = fields.next()?;
-        let _device = fields.next()?;
-        let inode = fields.next()?.parse().ok().filter(|inode| *inode != 0)?;
-        // A newline in a path is written as `\012`.
-        let path = fields.next()?.trim_start();
-        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
-        let hex = |text| u64::from_str_radix(text, 16).ok();
-        let is_code =
-            rights.as_bytes().get(2) == Some(&b'x') && path.starts_with('/') && path.len() <= PATH_MAX;
-        is_code.then_some(())?;
-        let (start, end) = (hex(start)?, hex(end)?);
-        (start < end).then_some(())?;
-        Some(Self { start, end, offset: hex(offset)?, inode, path: path.to_owned() })
-    }
-
-    /// Whether this part of the file is mapped here.
-    pub fn covers(&self, offset: u64) -> bool {
-        offset.checked_sub(self.offset).is_some_and(|inside| inside < self.end - self.start)
-    }
-}
-
 /// What is known of the code of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
-    pub mappings: Arc<Vec<Mapping>>,
+    pub mappings: Arc<Vec<CodeMapping>>,
     files: Option<Arc<Files>>,
     /// Where it writes a core dump with a relative path.
     pub directory: Option<PathBuf>,
@@ -100,10 +55,7 @@ impl Image {
             return None;
         }
         let folder = reader.folder(process.pid);
-        let mut text = Vec::new();
-        File::open(folder.join("maps")).ok()?.take(MAP_MAX).read_to_end(&mut text).ok()?;
-        let text = String::from_utf8_lossy(&text);
-        let mappings: Vec<_> = text.lines().filter_map(Mapping::of_line).take(MAPPINGS_MAX).collect();
+        let mappings = reader.code_mappings(process.pid);
         if mappings.is_empty() {
             return None;
         }
@@ -132,13 +84,13 @@ impl Image {
         self.files.as_ref().map(|files| files.program_path.as_str())
     }
 
-    pub fn at(&self, address: u64) -> Option<&Mapping> {
-        self.mappings.iter().find(|mapping| (mapping.start..mapping.end).contains(&address))
+    pub fn at(&self, address: u64) -> Option<&CodeMapping> {
+        self.mappings.iter().find(|mapping| mapping.range.contains(&address))
     }
 
     /// Opens the file of a mapping, and reads its build id. `wanted` is the build id that it must have if it is known; else
     /// the file must be the one that was mapped.
-    pub fn open(&self, mapping: &Mapping, wanted: Option<&str>) -> Option<(File, Option<String>)> {
+    pub fn open(&self, mapping: &CodeMapping, wanted: Option<&str>) -> Option<(File, Option<String>)> {
         let files = self.files.as_ref();
         let program =
             files.filter(|files| files.program_path == mapping.path).and_then(|it| it.program.as_ref());
@@ -229,27 +181,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_of_files_is_kept_of_a_map() {
-        let code =
-            "7f0000001000-7f0000003000 r-xp 00002000 fe:00 1234                       /usr/lib/lib a.so";
-        let expected = Mapping {
-            start: 0x7f00_0000_1000,
-            end: 0x7f00_0000_3000,
-            offset: 0x2000,
-            inode: 1234,
-            path: "/usr/lib/lib a.so".to_owned(),
-        };
-        assert_eq!(Mapping::of_line(code), Some(expected.clone()));
-        assert_eq!(Mapping::of_line(&format!("{code} (deleted)")), Some(expected.clone()));
-        assert_eq!(Mapping::of_line(&code.replace("r-xp", "r--p")), None);
-        assert_eq!(Mapping::of_line(&code.replace("1234", "0")), None);
-        assert_eq!(Mapping::of_line("7f00-7f01 r-xp 0 00:00 0 "), None);
-        assert_eq!(Mapping::of_line(""), None);
-        assert!(expected.covers(0x2000) && expected.covers(0x3fff));
-        assert!(!expected.covers(0x4000) && !expected.covers(0x1fff));
-    }
-
-    #[test]
     fn the_own_image_has_the_program_and_its_build_id() {
         let reader = ProcReader::new("/").unwrap();
         let own = reader.key_of(std::process::id()).unwrap();
@@ -261,7 +192,7 @@ mod tests {
         assert_eq!(build_id(&file), id);
         assert!(id.as_ref().is_some_and(|id| id.len() == 40), "{id:?}");
         assert!(image.open(mapping, Some("00")).is_none(), "another build id is wanted");
-        let replaced = Mapping { inode: 1, ..mapping.clone() };
+        let replaced = CodeMapping { inode: 1, ..mapping.clone() };
         assert!(image.open(&replaced, None).is_none(), "another file is at that path now");
         assert!(image.open(&replaced, id.as_deref()).is_some(), "the same build at another place");
         let other = ProcessKey { start: crate::clock::Timestamp::from_nanos(1), ..own };

@@ -3,11 +3,14 @@
 use std::time::Instant;
 
 use super::{
-    image::{Image, Mapping, is_build_id},
+    image::{Image, is_build_id},
     names::Place,
     symbolizer::{self, Subject},
 };
-use crate::fact::{CrashFrame, CrashSite};
+use crate::{
+    fact::{CrashFrame, CrashSite},
+    host::mapping::CodeMapping,
+};
 
 /// Programs that run the code of a language, by the beginning of their file name.
 const RUNTIMES: [(&str, &str); 8] = [
@@ -83,7 +86,7 @@ impl Files<'_> {
             (None, _, Some(address)) => {
                 let mapping = self.image.at(address)?;
                 frame.module = Some(mapping.path.clone());
-                frame.offset = (address - mapping.start).checked_add(mapping.offset);
+                frame.offset = (address - mapping.range.start).checked_add(mapping.offset);
                 let index = self.open(mapping, None)?;
                 frame.build_id.clone_from(&self.found.get(index)?.build_id);
                 Some(index)
@@ -109,7 +112,7 @@ impl Files<'_> {
         None
     }
 
-    fn open(&mut self, mapping: &Mapping, wanted: Option<&str>) -> Option<usize> {
+    fn open(&mut self, mapping: &CodeMapping, wanted: Option<&str>) -> Option<usize> {
         let is_same = |found: &Found| {
             let fits = |wanted| found.build_id.as_deref().is_some_and(|it| is_build_id(it, wanted));
             found.path == mapping.path && wanted.is_none_or(fits)

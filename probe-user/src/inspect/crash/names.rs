@@ -327,7 +327,7 @@ mod tests {
         let image = Image::read(&reader, reader.key_of(std::process::id()).unwrap()).unwrap();
         let address = a_function_that_is_named() as u64;
         let mapping = image.at(address).unwrap();
-        let offset = address - mapping.start + mapping.offset;
+        let offset = address - mapping.range.start + mapping.offset;
         let (file, _) = image.open(mapping, None).unwrap();
         let files = vec![RequestFile { file: file.as_raw_fd(), debug: None }];
         let place = Place { file: 0, offset, is_return: false };
