@@ -1,6 +1,6 @@
 //! Services that fail for the fault of another, or only for their probe, are not restarted.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{fs, io::Write, net::TcpStream, path::Path, thread, time::Duration};
 
 use hostprobe_tests::{
     daemon::Daemon,
@@ -251,6 +251,35 @@ fn a_redis_that_saves_its_data_in_the_foreground_is_held_until_it_is_done() {
     daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "cache"), LONG);
     assert!(saving.join().expect("it answers").starts_with("+OK"), "it was let finish");
     assert_eq!(restarts(&daemon, mark, "cache"), [""; 0]);
+    daemon.stop();
+}
+
+#[test]
+fn a_redis_whose_clients_are_paused_is_let_be_and_one_that_a_command_holds_is_not() {
+    if !require_root() || !require("redis-server", Redis::PROGRAM) {
+        return;
+    }
+    let (folder, port) = (TempDir::new().expect("a folder"), free_port());
+    let mut command = Redis::command(port, folder.path());
+    command.extend(words(&["--enable-debug-command", "yes"]));
+    let probe = format!("redis = \"redis://127.0.0.1:{port}\"");
+    let config = service("cache", &command, &probe, QUICK, folder.path()) + "enabled = true\n";
+    let mut daemon = start(&config);
+    wait_until_healthy(&daemon, "cache");
+    let mark = daemon.mark();
+    assert!(Redis::request(port, "CLIENT PAUSE 6000 ALL").starts_with("+OK"));
+    let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", "cache"), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "paused", "{opened:#}");
+    assert!(text(&opened, "incident.summary").contains("CLIENT PAUSE"), "{opened:#}");
+    daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "cache"), LONG);
+    assert_eq!(restarts(&daemon, mark, "cache"), [""; 0]);
+
+    // A command holds its only loop.
+    let mark = daemon.mark();
+    let mut client = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    client.write_all(b"DEBUG SLEEP 600\r\n").expect("it hears");
+    daemon.wait_for_after(mark, |event| is(event, "restart.request", "cache"), LONG);
+    daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "cache"), LONG);
     daemon.stop();
 }
 

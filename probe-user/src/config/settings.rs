@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::service::{Identity, Service};
-use crate::fact::{IdentityKind, ProbeSettings, RestartMethod, RestartPolicy, ServiceSettings};
+use crate::fact::{IdentityKind, ProbeKind, ProbeSettings, RestartMethod, RestartPolicy, ServiceSettings};
 
 impl Service {
     /// What the engine knows of it. Before a reload, no probe is new.
@@ -25,6 +25,7 @@ impl Service {
             port: probe.port(),
             slow: probe.slow,
             server: probe.server,
+            has_one_loop: probe.kind == ProbeKind::Redis,
             is_new: false,
         });
         ServiceSettings {

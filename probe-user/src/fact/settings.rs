@@ -55,6 +55,9 @@ pub struct ProbeSettings {
     pub slow: Option<Duration>,
     #[serde(default)]
     pub server: ServerLimits,
+    /// Its server has one event loop, which carries out each command to its end before it takes the next one, as Redis does.
+    #[serde(default)]
+    pub has_one_loop: bool,
     /// Earlier results at its position are those of another probe.
     pub is_new: bool,
 }

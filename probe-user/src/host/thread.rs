@@ -36,6 +36,8 @@ pub enum Wait {
     Lock,
     /// A new connection.
     Connection,
+    /// Events of its connections, as an event loop does.
+    Events,
     Other,
 }
 
@@ -122,6 +124,11 @@ fn wait_of(text: &str) -> Wait {
             if waits && is_private && *timeout == 0 { Wait::Lock } else { Wait::Other }
         }
         (Some(libc::SYS_accept | libc::SYS_accept4), _) => Wait::Connection,
+        (Some(libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 | libc::SYS_ppoll | libc::SYS_pselect6), _) => {
+            Wait::Events
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Some(libc::SYS_epoll_wait | libc::SYS_poll | libc::SYS_select), _) => Wait::Events,
         _ => Wait::Other,
     }
 }

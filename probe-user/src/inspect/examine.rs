@@ -27,6 +27,8 @@ pub struct Sample {
     count: usize,
     pids: Vec<u32>,
     threads: Vec<Thread>,
+    /// What the first thread waits for.
+    main_waits: Wait,
     /// The accept queues of its listeners, by inode number.
     queues: Vec<(u64, AcceptQueue)>,
     /// The connections at its listeners, by port; read only if any waits.
@@ -62,8 +64,9 @@ impl ProcReader {
         let waits = queues.iter().any(|(_, queue)| queue.waiting > 0);
         let clients = if waits { self.clients_of(main, &queues) } else { HashMap::new() };
         let starved_micros = self.starved_micros(main.pid);
+        let main_waits = self.wait(main.pid, main.pid);
         let written = self.write_positions(main.pid);
-        Some(Sample { at, main, count, pids, threads, queues, clients, starved_micros, written })
+        Some(Sample { at, main, count, pids, threads, main_waits, queues, clients, starved_micros, written })
     }
 
     /// The progress between an earlier sample and now. None if the main process is gone.
@@ -83,6 +86,7 @@ impl ProcReader {
             tracer: standstill.tracer,
             frozen: standstill.frozen,
             dumping_core: standstill.dumping_core,
+            waits_for_events: earlier.main_waits == Wait::Events && now.main_waits == Wait::Events,
             ..Examination::default()
         };
         for thread in &now.threads {
@@ -158,7 +162,7 @@ impl ProcReader {
             match self.wait(thread.pid, thread.tid) {
                 Wait::Lock => any_lock = true,
                 Wait::Connection => {}
-                Wait::Other => return false,
+                Wait::Events | Wait::Other => return false,
             }
         }
         any_lock

@@ -60,6 +60,8 @@ pub enum Obstacle {
     Frozen,
     /// A debugger or another tracer examines its processes.
     Tracer,
+    /// Its only event loop is idle while a request waits for its answer.
+    KeptBack,
     /// The service lacks the CPU, memory or disk time that others use.
     Overload,
     /// Its connections to other hosts fail.
@@ -85,10 +87,11 @@ pub const NEVER_WELL: &str =
     "its check has never succeeded: a restart changes neither the check nor its arguments";
 
 impl Obstacle {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::CoreDump,
         Self::Frozen,
         Self::Tracer,
+        Self::KeptBack,
         Self::Overload,
         Self::Network,
         Self::Backend,
@@ -169,6 +172,7 @@ pub const fn of_obstacle(obstacle: Obstacle) -> ObstacleRule {
         Obstacle::CoreDump => (Crashed,    1.0, "the restart waits until the core dump is complete",              "its main process writes its core dump, or timeouts while another process of it does"),
         Obstacle::Frozen   => (Paused,     1.0, "a restart would undo the pause",                                 "timeouts while its cgroup is frozen"),
         Obstacle::Tracer   => (Paused,     1.0, "a restart would end the process that the tracer examines",       "timeouts while a process outside of the service traces it"),
+        Obstacle::KeptBack => (Paused,     0.8, "a restart would undo the pause",                                 "a Redis times out while its event loop runs and waits for events: it keeps its answers back, as `CLIENT PAUSE` has it do"),
         Obstacle::Overload => (Overloaded, 0.8, "a restart would take more of what is short",                     "timeouts while the host is pressed or its threads wait for a CPU"),
         Obstacle::Network  => (Network,    0.8, "a restart does not mend the network",                            "a failure of origin *or elsewhere* while its connections to other hosts fail"),
         Obstacle::Backend  => (Unhealthy,  0.8, "a restart does not mend what it connects to",                    "a failure of origin *or elsewhere* while an unwatched server of this host refuses its connections, or a timeout while it waits for an unwatched server"),

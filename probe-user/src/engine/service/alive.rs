@@ -177,6 +177,7 @@ impl Service {
             alive: self.main.is_some(),
             remote: self.settings.is_remote,
             port: probe.port(),
+            has_one_loop: probe.has_one_loop(),
             listens: self.listens_in_vain(&streak, ctx),
             proved: self.has_proved_right(&streak),
             examination: self.generation.liveness.examination(),

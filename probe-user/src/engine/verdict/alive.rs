@@ -30,6 +30,8 @@ pub struct Circumstances<'a> {
     pub remote: bool,
     /// The TCP port that the probe connects to.
     pub port: Option<u16>,
+    /// The server has one event loop, which carries out each command to its end.
+    pub has_one_loop: bool,
     /// The port refuses the probe although the service listens on it.
     pub listens: bool,
     /// The probe has been answered, or the port been open, since the configuration was loaded.
@@ -138,6 +140,12 @@ fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
         && let Some(path) = examination.and_then(|seen| seen.writes.as_ref())
     {
         return Some((Obstacle::Writing, format!("it does not answer while it writes {path}")));
+    }
+    let keeps_back =
+        |seen: &Examination| circumstances.has_one_loop && seen.waits_for_events && seen.progressed();
+    if failure == ProbeFailure::Timeout && alive && examination.is_some_and(keeps_back) {
+        let words = "its event loop runs and has nothing to do, so it keeps its answers back, as `CLIENT PAUSE` has it do";
+        return Some((Obstacle::KeptBack, words.to_owned()));
     }
     if timed_out && let Some(why) = overload(circumstances) {
         return Some((Obstacle::Overload, why));
@@ -272,6 +280,7 @@ mod tests {
             alive: true,
             remote: false,
             port: Some(8080),
+            has_one_loop: false,
             listens: false,
             proved: true,
             examination: None,
@@ -303,6 +312,22 @@ mod tests {
         assert_eq!(verdict(&alive(Refused)), Verdict::NotListening);
         assert_eq!(verdict(&Circumstances { alive: false, ..alive(Timeout) }), Verdict::Unhealthy);
         assert!(matches!(of_failures(&alive(Auth)).1, Remedy::Hold(_)));
+    }
+
+    #[test]
+    fn a_server_whose_only_loop_is_idle_keeps_its_answers_back() {
+        let idle = Examination { waits_for_events: true, ..examined(1, 0) };
+        let paused = Circumstances { has_one_loop: true, examination: Some(&idle), ..alive(Timeout) };
+        let (finding, remedy) = of_failures(&paused);
+        assert_eq!((finding.verdict, matches!(remedy, Remedy::Hold(_))), (Verdict::Paused, true));
+        let stands = Examination { switches: 0, cpu: Duration::ZERO, ..idle.clone() };
+        assert_eq!(verdict(&Circumstances { examination: Some(&stands), ..paused }), Verdict::Hung);
+        let computes = Examination { waits_for_events: false, ..idle.clone() };
+        assert_eq!(verdict(&Circumstances { examination: Some(&computes), ..paused }), Verdict::Hung);
+        let other = Circumstances { has_one_loop: false, ..paused };
+        assert_eq!(verdict(&other), Verdict::Hung, "its loop may have lost the request");
+        let full = Circumstances { failure: ConnectTimeout, ..paused };
+        assert_eq!(verdict(&full), Verdict::Hung, "its loop would have accepted the connection");
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub struct ProbeState {
     timeout: Duration,
     port: Option<u16>,
     slow_above: Option<Duration>,
+    has_one_loop: bool,
     server: ServerBreach,
     /// The duration of the latest answer.
     took: Option<Duration>,
@@ -92,6 +93,7 @@ impl ProbeState {
             timeout: given.timeout,
             port: given.port,
             slow_above: given.slow,
+            has_one_loop: given.has_one_loop,
             server: ServerBreach::new(given.server),
             took: None,
             published: 0,
@@ -260,6 +262,10 @@ impl ProbeState {
     /// The TCP port that it connects to.
     pub fn port(&self) -> Option<u16> {
         self.port
+    }
+
+    pub fn has_one_loop(&self) -> bool {
+        self.has_one_loop
     }
 
     pub fn timeout(&self) -> Duration {
