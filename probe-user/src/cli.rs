@@ -9,6 +9,7 @@ mod doctor;
 mod drill;
 mod events;
 mod incidents;
+mod manual;
 mod operate;
 mod output;
 mod reload;
@@ -87,6 +88,12 @@ enum Command {
     },
     /// Print the completions of the commands for a shell, such as bash: `source <(hostprobe completions bash)`
     Completions { shell: clap_complete::Shell },
+    /// Write the manual pages of all commands into a folder
+    #[command(hide = true)]
+    ManPages {
+        /// The folder
+        folder: PathBuf,
+    },
     /// Copy the needed part of the kernel's symbols, for a daemon without the right to read them
     #[command(hide = true)]
     KernelSymbols {
@@ -135,18 +142,24 @@ pub fn run() -> ExitCode {
         Command::Schema { of: SchemaOf::Events } => print_json(&emit::schema()),
         Command::Schema { of: SchemaOf::Config } => print_json(&config::schema()),
         Command::Completions { shell } => completions(shell),
+        Command::ManPages { folder } => manual::write(&shown(), &folder),
         Command::KernelSymbols { file } => kernel_symbols(&file),
         Command::SelfTestChild => self_test::child(),
         Command::CrashNames => names::child(),
     }
 }
 
-fn completions(shell: clap_complete::Shell) -> ExitCode {
+/// The commands for people.
+fn shown() -> clap::Command {
     let all = Cli::command();
     let shown = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
-    let mut shown = clap::Command::new("hostprobe").version(env!("CARGO_PKG_VERSION")).subcommands(shown);
+    let about = all.get_about().cloned().unwrap_or_default();
+    clap::Command::new("hostprobe").version(env!("CARGO_PKG_VERSION")).about(about).subcommands(shown)
+}
+
+fn completions(shell: clap_complete::Shell) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut shown, "hostprobe", &mut script);
+    clap_complete::generate(shell, &mut shown(), "hostprobe", &mut script);
     print(&Page::of(String::from_utf8_lossy(&script).lines()))
 }
 
