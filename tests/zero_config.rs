@@ -89,7 +89,7 @@ fn listening_servers_are_watched_and_named() {
             let line = line.unwrap_or_else(|| panic!("{name} is not named: {said}"));
             assert!(line.contains(&port) && line.trim_end().ends_with(how), "{line}");
         }
-        assert!(said.contains(&format!("hostprobe discover > {DEFAULT_CONFIG}")), "{said}");
+        assert!(said.contains(&format!("hostprobe discover --write {DEFAULT_CONFIG}")), "{said}");
         assert!(said.contains(&format!("http://127.0.0.1:{PAGE}/")), "{said}");
 
         let (code, body) = http::get(PAGE, "/api/v1/status").expect("the daemon answers");

@@ -41,7 +41,7 @@ fn read_host(root: &Path) {
     find(&reader, root);
 
     // Whatever processes are called, what is discovered is a configuration that the daemon accepts.
-    if let Ok(found) = discover(&reader, 1) {
+    if let Ok(found) = discover(&reader, 1).map(|found| found.services) {
         let text = to_toml(&found);
         assert!(!text.contains(|char: char| char.is_control() && char != '\n'), "{text:?}");
         let config = check(&text, "x").unwrap_or_else(|errors| panic!("{errors}\n{text}"));

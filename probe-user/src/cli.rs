@@ -5,10 +5,13 @@ mod argument;
 mod ask;
 mod beat;
 mod check;
+mod discover;
 mod doctor;
 mod drill;
 mod events;
 mod incidents;
+mod manual;
+mod next_step;
 mod operate;
 mod output;
 mod reload;
@@ -16,14 +19,13 @@ mod replay;
 mod report;
 mod run;
 mod status;
+mod waiting;
 mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use hostprobe::{
-    config, emit, fact::CommandKind, host, inspect::crash::names, process::self_test, sensor::ebpf,
-};
+use hostprobe::{config, emit, fact::CommandKind, inspect::crash::names, process::self_test, sensor::ebpf};
 
 use self::output::{NOT_POSSIBLE, Page, complain, print, print_json};
 
@@ -78,8 +80,8 @@ enum Command {
     Reload(reload::Args),
     /// Repeat a daemon's recorded decisions, and show the differences
     Replay(replay::Args),
-    /// Print a configuration for the servers that listen on this host
-    Discover,
+    /// Print or write a configuration for the servers that listen on this host
+    Discover(discover::Args),
     /// Print the JSON Schema of the event stream or of the configuration
     Schema {
         /// What it describes
@@ -87,6 +89,12 @@ enum Command {
     },
     /// Print the completions of the commands for a shell, such as bash: `source <(hostprobe completions bash)`
     Completions { shell: clap_complete::Shell },
+    /// Write the manual pages of all commands into a folder
+    #[command(hide = true)]
+    ManPages {
+        /// The folder
+        folder: PathBuf,
+    },
     /// Copy the needed part of the kernel's symbols, for a daemon without the right to read them
     #[command(hide = true)]
     KernelSymbols {
@@ -131,22 +139,28 @@ pub fn run() -> ExitCode {
         Command::Drill(args) => drill::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Replay(args) => replay::run(&args),
-        Command::Discover => discover(),
+        Command::Discover(args) => discover::run(&args),
         Command::Schema { of: SchemaOf::Events } => print_json(&emit::schema()),
         Command::Schema { of: SchemaOf::Config } => print_json(&config::schema()),
         Command::Completions { shell } => completions(shell),
+        Command::ManPages { folder } => manual::write(&shown(), &folder),
         Command::KernelSymbols { file } => kernel_symbols(&file),
         Command::SelfTestChild => self_test::child(),
         Command::CrashNames => names::child(),
     }
 }
 
-fn completions(shell: clap_complete::Shell) -> ExitCode {
+/// The commands for people.
+fn shown() -> clap::Command {
     let all = Cli::command();
     let shown = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
-    let mut shown = clap::Command::new("hostprobe").version(env!("CARGO_PKG_VERSION")).subcommands(shown);
+    let about = all.get_about().cloned().unwrap_or_default();
+    clap::Command::new("hostprobe").version(env!("CARGO_PKG_VERSION")).about(about).subcommands(shown)
+}
+
+fn completions(shell: clap_complete::Shell) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut shown, "hostprobe", &mut script);
+    clap_complete::generate(shell, &mut shown(), "hostprobe", &mut script);
     print(&Page::of(String::from_utf8_lossy(&script).lines()))
 }
 
@@ -159,18 +173,6 @@ fn kernel_symbols(file: &std::path::Path) -> ExitCode {
                 "hostprobe: {}: cannot copy the kernel's symbols: {error}",
                 file.display()
             ));
-            ExitCode::from(NOT_POSSIBLE)
-        }
-    }
-}
-
-fn discover() -> ExitCode {
-    let found = host::ProcReader::new("/")
-        .and_then(|reader| hostprobe::discover::discover(&reader, std::process::id()));
-    match found {
-        Ok(found) => print(&Page::of(hostprobe::discover::to_toml(&found).lines())),
-        Err(error) => {
-            complain(format_args!("hostprobe: {error}"));
             ExitCode::from(NOT_POSSIBLE)
         }
     }

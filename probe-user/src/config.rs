@@ -17,6 +17,7 @@ mod error;
 mod exchange;
 mod exec;
 mod file;
+mod find;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;

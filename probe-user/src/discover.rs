@@ -1,5 +1,6 @@
 //! What runs on this host and could be watched: for a start without configuration, and to write one.
 
+mod file;
 mod found;
 mod name;
 mod toml;
@@ -11,7 +12,11 @@ use std::{
 };
 
 use self::found::merge;
-pub use self::{found::Found, toml::to_toml};
+pub use self::{
+    file::to_file,
+    found::{Discovered, Found},
+    toml::to_toml,
+};
 use crate::{
     config::{Identity, Limits, Matcher, Policy, Probe, RestartPolicy, Service, protocol},
     fact::{ProbeKind, Process, ServiceId},
@@ -25,7 +30,7 @@ const OWN_NAME: &str = "hostprobe";
 ///
 /// A group is a topmost process and all below it that execute the same file. hostprobe's own processes are
 /// left out: `own_pid` and what runs the same file.
-pub fn discover(reader: &ProcReader, own_pid: u32) -> Result<Vec<Found>, ReadError> {
+pub fn discover(reader: &ProcReader, own_pid: u32) -> Result<Discovered, ReadError> {
     let processes: HashMap<u32, Process> =
         reader.scan()?.into_iter().map(|(process, _)| (process.key.pid, process)).collect();
     let own = topmost(own_pid, &processes);
@@ -67,7 +72,14 @@ pub fn discover(reader: &ProcReader, own_pid: u32) -> Result<Vec<Found>, ReadErr
     // A matcher cannot distinguish two groups with the same executable and port.
     let mut found = merge(found, |one, other| one.service.identity == other.service.identity);
     name::make_unique(&mut found);
-    Ok(found)
+    let units = processes.keys().filter_map(|pid| reader.own_unit(*pid));
+    let units = units.filter(|unit| unit.ends_with(".service") && !is_own(unit)).collect();
+    Ok(Discovered { services: found, units })
+}
+
+/// Whether a unit is that of the daemon.
+fn is_own(unit: &str) -> bool {
+    unit.strip_suffix(".service") == Some(OWN_NAME)
 }
 
 fn file_name(process: &Process) -> Option<&str> {

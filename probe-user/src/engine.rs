@@ -67,6 +67,11 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Whether it restarts no service, whatever the configuration says.
+    pub fn only_observes(&self) -> bool {
+        self.observe
+    }
+
     /// Starts to watch `services` at `now`. With `observe`, the engine restarts none of them.
     pub fn new(services: &[config::Service], observe: bool, now: Timestamp) -> Self {
         let mut engine = Self {

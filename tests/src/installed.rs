@@ -39,7 +39,7 @@ pub struct Installed {
 
 /// A file of the project's, by its path in it.
 pub fn shipped(path: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../probe-user/systemd").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd").join(path)
 }
 
 impl Installed {

@@ -4,6 +4,7 @@
 pub mod attack;
 pub mod bench;
 pub mod cgroup;
+pub mod clean_debian;
 pub mod core_dump;
 pub mod cpu;
 pub mod crash_site;
@@ -33,6 +34,7 @@ pub mod matrix;
 pub mod memcg;
 pub mod network;
 pub mod operator;
+pub mod packages;
 pub mod parts;
 pub mod pid_namespace;
 pub mod podman;

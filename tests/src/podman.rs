@@ -80,6 +80,29 @@ impl Podman {
             .to_owned()
     }
 
+    /// Takes an image from an archive of an OCI layout; its id.
+    #[track_caller]
+    pub fn load(&self, archive: &Path) -> String {
+        self.run(&["pull", "--quiet", &format!("oci-archive:{}", archive.display())])
+    }
+
+    /// Runs a container of another image to its end, and removes it; what it printed.
+    #[track_caller]
+    pub fn output_of(&self, image: &str, options: &[&str], command: &[&str]) -> Output {
+        self.podman(&[&["run", "--rm"], options, &[image], command].concat())
+    }
+
+    /// Starts a container of another image in the background; its id.
+    #[track_caller]
+    pub fn start_image(&self, image: &str, options: &[&str], command: &[&str]) -> String {
+        self.run(&[&["run", "--detach"], options, &[image], command].concat())
+    }
+
+    /// Runs a command in a running container.
+    pub fn execute(&self, id: &str, command: &[&str]) -> Output {
+        self.podman(&[&["exec", id], command].concat())
+    }
+
     /// Sends the first process of a container a SIGKILL, as an operator does.
     pub fn kill(&self, id: &str) {
         self.run(&["kill", id]);

@@ -61,12 +61,17 @@ impl SystemdLab {
 
     /// Boots one; returns once its manager is on its bus. Needs root and the package systemd-container.
     pub fn boot() -> Result<Self> {
+        Self::boot_over(Path::new("/"))
+    }
+
+    /// The same over a copy of another root, such as that of [`crate::clean_debian`].
+    pub fn boot_over(root: &Path) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         Self::possible()?;
         let name = format!("hostprobe-lab-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir()?;
         let cgroups = Cgroups::make(&name)?;
-        let (container, init) = Container::start(folder.path(), &name, &cgroups)?;
+        let (container, init) = Container::start(root, folder.path(), &name, &cgroups)?;
         let lab = Self { init, _container: container, _cgroups: cgroups, _folder: folder };
         lab.wait_for_bus()?;
         Ok(lab)

@@ -5,6 +5,7 @@ mod cargo;
 mod chaos;
 mod check;
 mod demo;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod layers;
@@ -81,6 +82,11 @@ enum Command {
     /// `$XDG_CACHE_HOME/hostprobe`. Without a name, the checks run in all of them, and the table is written to
     /// docs/kernels.md. Exit status: 0 if every check passes.
     Vm(vm::Arguments),
+    /// Build what a release consists of: packages, static programs, a container image, checksums and lists of contents
+    ///
+    /// Takes Debian's packages of musl, of cross compilers and of rpm, and installs them as root. Needs no root otherwise, and
+    /// no container engine.
+    Dist(dist::Arguments),
     /// Check format, lints, documentation, the layers of the modules, and the links and figures of the Markdown pages
     Check,
     /// Show the layers of the daemon's modules, imports that go upwards, and files that depend on each other in a circle
@@ -107,6 +113,7 @@ fn main() -> ExitCode {
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments).map(|never| match never {}),
         Command::Vm(arguments) => vm::vm(&arguments),
+        Command::Dist(arguments) => dist::dist(&arguments),
         Command::Check => check::check().map(|()| ExitCode::SUCCESS),
         Command::Layers => layers::layers(),
         Command::BuildEbpf => ebpf::build().map(|()| ExitCode::SUCCESS),

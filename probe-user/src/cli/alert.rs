@@ -30,7 +30,7 @@ pub struct TestArgs {
 
 pub fn run(command: Command) -> ExitCode {
     let Command::Test(TestArgs { receiver, daemon }) = command;
-    let answer = match daemon.ask(&Request::AlertTest { receiver }) {
+    let answer = match daemon.ask_aloud(&Request::AlertTest { receiver }, "the receivers of alerts") {
         Ok(answer) => answer,
         Err(failure) => return failure.end(),
     };

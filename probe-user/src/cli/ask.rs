@@ -18,6 +18,7 @@ use hostprobe::{
 use super::{
     argument::DEFAULT_CONFIG,
     output::{BAD_CONFIG, NOT_POSSIBLE, complain},
+    waiting::Waiting,
 };
 
 /// The longest wait for the daemon's answer, and for that to a command: the service has to stop and to start.
@@ -84,6 +85,17 @@ impl Failure {
 }
 
 impl Daemon {
+    /// The daemon of this host, at its usual place.
+    pub fn usual() -> Self {
+        Self { socket: None, config: None }
+    }
+
+    /// The same as [`Self::ask`]. A person at a terminal sees what the command waits for.
+    pub fn ask_aloud(&self, request: &Request, what: impl Into<String>) -> Result<Answer, Failure> {
+        let _waiting = Waiting::begin(what);
+        self.ask(request)
+    }
+
     /// Sends one question and reads the answer.
     pub fn ask(&self, request: &Request) -> Result<Answer, Failure> {
         let path = self.path()?;

@@ -13,7 +13,9 @@ use hostprobe::{
 
 use super::{
     argument::{DEFAULT_CONFIG, Hooks, hooks},
+    next_step::{self, Configuration},
     output::{BAD_CONFIG, Page, complain, complain_all, print, print_json},
+    waiting::Waiting,
 };
 
 /// Exit status: the daemon can run, with reduced coverage.
@@ -43,14 +45,19 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(CANNOT);
         }
     };
-    let config = match load(args.config.as_deref()) {
-        Ok(config) => config,
+    let loaded = match load(args.config.as_deref()) {
+        Ok(loaded) => loaded,
         Err(errors) => {
             complain_all(&errors);
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let report = match runtime.block_on(examine(args.without_hook.concat(), config.as_ref())) {
+    let config = loaded.as_ref().and_then(|loaded| loaded.as_ref().ok());
+    // The self-test and the receivers of alerts have some seconds each.
+    let waiting = Waiting::begin("the self-test and the receivers of alerts");
+    let examined = runtime.block_on(examine(args.without_hook.concat(), config));
+    drop(waiting);
+    let report = match examined {
         Ok(report) => report,
         Err(error) => {
             complain(format_args!("hostprobe: cannot run: {error}"));
@@ -60,7 +67,14 @@ pub fn run(args: Args) -> ExitCode {
     let printed = if args.json {
         print_json(&report)
     } else {
-        print(&Page::of(report.lines().iter().map(String::as_str)))
+        let configuration = match &loaded {
+            None => Configuration::Missing,
+            Some(Err(_)) => Configuration::Refused,
+            Some(Ok(config)) => Configuration::Valid(config),
+        };
+        let mut lines = report.lines();
+        lines.extend([String::new(), format!("next: {}", next_step::find(&report, configuration))]);
+        print(&Page::of(lines))
     };
     match report.coverage {
         State::Full | State::Absent => printed,
@@ -68,10 +82,16 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
+/// A configuration that was read; None if there is no file.
+type Loaded = Option<Result<Config, ConfigErrors>>;
+
 /// The configuration. The host is examined all the same where the default one is missing or is refused.
-fn load(file: Option<&Path>) -> Result<Option<Config>, ConfigErrors> {
+fn load(file: Option<&Path>) -> Result<Loaded, ConfigErrors> {
     match file {
-        Some(file) => Config::load(file).map(Some),
-        None => Ok(Config::load(Path::new(DEFAULT_CONFIG)).ok()),
+        Some(file) => Config::load(file).map(|config| Some(Ok(config))),
+        None => {
+            let file = Path::new(DEFAULT_CONFIG);
+            Ok(file.exists().then(|| Config::load(file)))
+        }
     }
 }

@@ -88,7 +88,8 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    match args.daemon.ask(&request(Some(plan.main))) {
+    let what = format!("the end of the drill, at most {} s", plan.limit_s);
+    match args.daemon.ask_aloud(&request(Some(plan.main)), what) {
         Err(failure) => {
             if failure.is_unanswered() {
                 complain(format_args!(

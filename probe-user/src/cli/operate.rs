@@ -99,8 +99,13 @@ pub fn ack(args: AckArgs) -> ExitCode {
 fn order(operation: CommandKind, target: Target, lasts: Option<Duration>, args: OrderArgs) -> ExitCode {
     // A part of a second counts as one.
     let seconds = lasts.map(|lasts| lasts.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX));
+    let what = match &target {
+        Target::All => "all services".to_owned(),
+        Target::Service(name) | Target::Incident(name) => name.clone(),
+    };
+    let what = format!("the outcome of {} {what}", operation.as_str());
     let operation = Operation { operation, target, seconds, reason: args.reason };
-    let answer = match args.daemon.ask(&Request::Operate(operation)) {
+    let answer = match args.daemon.ask_aloud(&Request::Operate(operation), what) {
         Ok(answer) => answer,
         Err(failure) => return failure.end(),
     };

@@ -27,7 +27,7 @@ pub struct Args {
 
 /// Has the daemon read its configuration again, and reports the outcome.
 pub fn run(args: &Args) -> ExitCode {
-    match args.daemon.ask(&Request::Reload { reason: args.reason.clone() }) {
+    match args.daemon.ask_aloud(&Request::Reload { reason: args.reason.clone() }, "the new configuration") {
         Err(failure) => failure.end(),
         Ok(Answer::Reload(Reload::Unchanged)) => print(&Page::of(["the configuration has not changed"])),
         Ok(Answer::Reload(Reload::Applied(changes))) => print(&Page::of(changes.sentences())),

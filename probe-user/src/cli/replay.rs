@@ -14,7 +14,10 @@ use hostprobe::{
     store::recording::segment,
 };
 
-use super::output::{BAD_CONFIG, Page, complain, complain_all, counted, print, print_json};
+use super::{
+    output::{BAD_CONFIG, Page, complain, complain_all, counted, print, print_json},
+    waiting::Waiting,
+};
 
 /// Exit status: some decision differs.
 const DIFFERS: u8 = 1;
@@ -51,7 +54,10 @@ pub fn run(args: &Args) -> ExitCode {
     };
     let place = args.recording.as_deref().unwrap_or(&config.state.directory);
     let scope = Scope { since: args.since, incident: args.incident.clone() };
-    let report = match replay(place, &config, scope) {
+    let waiting = Waiting::begin("the decisions of the recording");
+    let replayed = replay(place, &config, scope);
+    drop(waiting);
+    let report = match replayed {
         Ok(report) => report,
         Err(error) => {
             complain(format_args!("hostprobe: {error}"));

@@ -148,7 +148,7 @@ pub fn run(args: Args) -> ExitCode {
 fn discovered() -> Config {
     let found = host::ProcReader::new("/")
         .and_then(|reader| hostprobe::discover::discover(&reader, std::process::id()));
-    let mut found = found.unwrap_or_else(|error| {
+    let mut found = found.map(|found| found.services).unwrap_or_else(|error| {
         tracing::error!(%error, "listeners of this host: cannot be read");
         Vec::new()
     });
@@ -168,8 +168,8 @@ fn discovered() -> Config {
         complain(format_args!("  {:<24} port {:<12} {probe}", found.service.name, ports.join(",")));
     }
     complain(format_args!(
-        "hostprobe: to have services restarted, write a configuration: hostprobe discover > {DEFAULT_CONFIG}, edit it, \
-         hostprobe check, and start again"
+        "hostprobe: next: `hostprobe status` shows them; to have services restarted, write a configuration: \
+         hostprobe discover --write {DEFAULT_CONFIG}, edit it, hostprobe check, and start again"
     ));
     let number = |(id, found): (ServiceId, Found)| Service { id, ..found.service };
     let services = (0..).map(ServiceId).zip(found).map(number).collect();

@@ -64,6 +64,9 @@ fn page(status: &Status) -> Page {
         counted(status.counters.incidents_open, "incident"),
         counted(status.counters.restarts, "restart")
     ));
+    if status.observes {
+        page.line(format_args!("  it only observes (--observe): it restarts nothing"));
+    }
     for hook in status.coverage.iter().filter(|hook| !hook.attached) {
         page.line(format_args!("  not seen: {}: {}", hook.hook, hook.reason.as_deref().unwrap_or("unknown")));
     }

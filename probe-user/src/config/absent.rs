@@ -10,6 +10,7 @@ use crate::fact::{ProbeKind, RestartPolicy};
 
 use super::{
     daemon::Config,
+    nearest::nearest,
     service::{Identity, Service},
     tls::TlsOptions,
 };
@@ -64,8 +65,12 @@ fn of_service(service: &Service, root: &Path) -> Vec<String> {
             missing.push("`unit` needs systemd, which does not run this host".to_owned());
         }
         Identity::Unit(unit) if !has_unit(unit, root) => {
-            missing
-                .push(format!("systemd has no unit {unit}; `systemctl list-unit-files` lists those it has"));
+            let known = units(root);
+            let near = nearest(unit, known.iter().map(String::as_str));
+            let hint = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+            missing.push(format!(
+                "systemd has no unit {unit}{hint}; `systemctl list-unit-files` lists those it has"
+            ));
         }
         Identity::Unit(_) | Identity::Remote => {}
         Identity::Exec(exec) => {
@@ -134,6 +139,13 @@ fn has_unit(unit: &str, root: &Path) -> bool {
     exists(unit) || template.is_some_and(|template| exists(&template))
 }
 
+/// The services that systemd has files for.
+fn units(root: &Path) -> Vec<String> {
+    let entries = UNIT_FOLDERS.iter().filter_map(|folder| fs::read_dir(root.join(folder)).ok()).flatten();
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.ends_with(".service")).collect()
+}
+
 fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
@@ -170,7 +182,8 @@ mod tests {
         fs::write(&file, text.concat()).unwrap();
         let absent = Config::load(&file).unwrap().absent(root.path());
         let expected = [
-            "service `typo`: systemd has no unit ngnix.service; `systemctl list-unit-files` lists those it has",
+            "service `typo`: systemd has no unit ngnix.service (did you mean `nginx.service`?); `systemctl list-unit-files` \
+             lists those it has",
             "service `worker`: /srv/notes: cannot be started: not executable",
             "service `worker`: /nowhere: no such directory",
             "service `gone`: /srv/gone: cannot be started: No such file or directory (os error 2)",

@@ -58,11 +58,12 @@ impl Daemon {
     /// Answers what a drill would do, or begins it.
     pub fn on_drill_request(&mut self, request: DrillRequest) {
         let config = Arc::clone(&self.config);
-        let found = config.services.iter().find(|service| service.name == request.service);
-        let Some(service) = found else {
-            let message = format!("there is no service {:?}; `hostprobe status` lists them", request.service);
-            let refusal = Refusal { kind: RefusalKind::NotFound, message };
-            return drop(request.answer.send(Err(refusal)));
+        let service = match config.find_service(&request.service) {
+            Ok(service) => service,
+            Err(message) => {
+                let refusal = Refusal { kind: RefusalKind::NotFound, message };
+                return drop(request.answer.send(Err(refusal)));
+            }
         };
         let id = service.id;
         if let Some(why) = self.obstacle_to_drill(id, request.fault) {

@@ -104,7 +104,7 @@ impl Daemon {
         let AlertTestRequest { receiver, by, answer } = request;
         let Some(test) = self.executor.test_alerts(receiver.as_deref(), &by.to_string()) else {
             let message = match receiver {
-                Some(name) => format!("there is no [[alert]] with the name {name:?}"),
+                Some(name) => self.config.no_receiver(&name),
                 None => "there is no [[alert]] in the configuration".to_owned(),
             };
             return drop(answer.send(Err(Refusal { kind: RefusalKind::NotFound, message })));
@@ -197,11 +197,10 @@ impl Daemon {
             Target::Service(name)
                 if !matches!(kind, CommandKind::Ack | CommandKind::Reload | CommandKind::Drill) =>
             {
-                let found = self.config.services.iter().find(|service| service.name == *name);
-                found.map(|service| Aim::Service(service.id)).ok_or_else(|| Refusal {
-                    kind: RefusalKind::NotFound,
-                    message: format!("there is no service {name:?}; `hostprobe status` lists them"),
-                })
+                let found = self.config.find_service(name);
+                found
+                    .map(|service| Aim::Service(service.id))
+                    .map_err(|message| Refusal { kind: RefusalKind::NotFound, message })
             }
             Target::Incident(which) if kind == CommandKind::Ack => self.open_incident(which),
             Target::All | Target::Service(_) | Target::Incident(_) => {

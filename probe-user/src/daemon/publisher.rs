@@ -377,6 +377,7 @@ impl Publisher {
         let host = host.collect();
         self.views.send_replace(Arc::new(View {
             ready: self.ready,
+            observes: engine.only_observes(),
             services,
             host: Some(host),
             coverage: self.coverage.clone(),

@@ -1,6 +1,17 @@
 //! A service that discovery found, and how several become one.
 
+use std::collections::BTreeSet;
+
 use crate::config::Service;
+
+/// What runs on a host.
+#[derive(Clone, Debug, Default)]
+pub struct Discovered {
+    /// Those that listen on TCP.
+    pub services: Vec<Found>,
+    /// The services of systemd that have processes, whether they listen or not; without hostprobe itself.
+    pub units: BTreeSet<String>,
+}
 
 /// A service found on this host.
 #[derive(Clone, Debug)]

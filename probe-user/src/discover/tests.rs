@@ -50,7 +50,7 @@ fn a_running_daemon_is_left_out_also_where_another_process_asks() {
     host.process(50, 1, "sh", "/bin/sh");
     host.process(51, 50, "hostprobe", "/usr/bin/hostprobe");
     for own in [51, 999] {
-        let found = discover(&host.reader(), own).unwrap();
+        let found = discover(&host.reader(), own).unwrap().services;
         assert!(found.iter().all(|found| !found.ports.contains(&9464)), "{own}: {found:#?}");
         assert_eq!(found.len(), 4);
     }
@@ -58,7 +58,7 @@ fn a_running_daemon_is_left_out_also_where_another_process_asks() {
 
 #[test]
 fn each_group_that_listens_is_a_service() {
-    let found = discover(&host().reader(), 40).unwrap();
+    let found = discover(&host().reader(), 40).unwrap().services;
     let summary: Vec<(&str, Option<&str>, &[u16])> = found
         .iter()
         .map(|found| (found.service.name.as_str(), found.unit.as_deref(), found.ports.as_slice()))
@@ -79,7 +79,7 @@ fn each_group_that_listens_is_a_service() {
 
 #[test]
 fn known_servers_are_probed_where_they_can_be_reached() {
-    let found = discover(&host().reader(), 40).unwrap();
+    let found = discover(&host().reader(), 40).unwrap().services;
     let probes: Vec<Option<String>> =
         found.iter().map(|found| Some(found.service.probes.first()?.target.expose().to_owned())).collect();
     let some = |target: &str| Some(target.to_owned());
@@ -99,7 +99,7 @@ fn known_servers_are_probed_where_they_can_be_reached() {
 
 #[test]
 fn the_printed_configuration_is_valid_toml() {
-    let text = to_toml(&discover(&host().reader(), 40).unwrap());
+    let text = to_toml(&discover(&host().reader(), 40).unwrap().services);
     let table: ::toml::Table = text.parse().unwrap();
     let services = table["service"].as_array().unwrap();
     assert_eq!(services.len(), 4);
@@ -130,7 +130,7 @@ fn the_printed_configuration_is_accepted() {
     let host = host();
     host.cgroup_file(20, "0::/system.slice/cache.service\n");
     host.cgroup_file(21, "0::/system.slice/cache.service\n");
-    let found = discover(&host.reader(), 40).unwrap();
+    let found = discover(&host.reader(), 40).unwrap().services;
     let names: Vec<&str> = found.iter().map(|found| found.service.name.as_str()).collect();
     assert_eq!(names, ["nginx", "postgresql-15-main", "cache-6379", "cache-6380"]);
     let config = load(&to_toml(&found));
@@ -153,7 +153,7 @@ fn similar_servers_have_different_names() {
         host.process(pid, 1, "x", file);
         host.fd(pid, 3, &format!("socket:[{inode}]"));
     }
-    let found = discover(&host.reader(), 1).unwrap();
+    let found = discover(&host.reader(), 1).unwrap().services;
     let mut names: Vec<&str> = found.iter().map(|found| found.service.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["web-80", "web-80-2", "web-80-3", "web-81"], "one file on one port is one service");
@@ -174,7 +174,7 @@ fn an_executable_with_odd_characters_is_quoted() {
     listen(&host, &[(LOOPBACK, 8080, 1)]);
     host.process(10, 10, "x", "/opt/a \"b\"\\c\n");
     host.fd(10, 1, "socket:[1]");
-    let found = discover(&host.reader(), 1).unwrap();
+    let found = discover(&host.reader(), 1).unwrap().services;
     let table: ::toml::Table = to_toml(&found).parse().unwrap();
     assert_eq!(table["service"][0]["match"]["exe"].as_str(), Some("/opt/a \"b\"\\c\n"));
 }

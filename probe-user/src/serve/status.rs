@@ -15,6 +15,9 @@ use crate::{
 pub struct Status {
     /// Whether the daemon watches.
     pub ready: bool,
+    /// Whether it only observes: it restarts nothing, whatever its configuration says (`--observe`).
+    #[serde(default)]
+    pub observes: bool,
     /// The time of the answer: RFC 3339, UTC.
     pub timestamp: String,
     /// The host.
@@ -193,6 +196,7 @@ impl Status {
             view.services.iter().filter(|service| service.incident.is_some()).count() + host_incidents.len();
         Self {
             ready: view.ready,
+            observes: view.observes,
             timestamp: format!("{:.3}", jiff::Timestamp::now()),
             host: origin.host(),
             agent: origin.agent(),

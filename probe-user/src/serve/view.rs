@@ -14,6 +14,8 @@ use crate::{
 pub struct View {
     /// Whether the daemon watches: its hooks are attached and the services it found are known.
     pub ready: bool,
+    /// Whether it restarts nothing, whatever its configuration says.
+    pub observes: bool,
     /// The services in the order of their ids.
     pub services: Vec<ServiceView>,
     /// The open incidents of the host; None before its checks began.

@@ -51,10 +51,16 @@ pub(super) struct Plan {
     pub(super) credentials: Option<Credentials>,
 }
 
+/// The type of a resource in `setrlimit(2)`.
+#[cfg(target_env = "musl")]
+type ResourceNumber = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type ResourceNumber = libc::__rlimit_resource_t;
+
 /// A limit as `setrlimit(2)` takes it.
 struct Limit {
     name: &'static str,
-    resource: libc::__rlimit_resource_t,
+    resource: ResourceNumber,
     values: libc::rlimit,
 }
 
@@ -69,7 +75,7 @@ fn limits(exec: &Exec) -> Vec<Limit> {
     let inherited = inherited.filter(|limit| !configured(limit.resource));
     let limit = |limit: &ResourceLimit| Limit {
         name: limit.name(),
-        resource: limit.resource as libc::__rlimit_resource_t,
+        resource: limit.resource as ResourceNumber,
         values: libc::rlimit {
             rlim_cur: limit.soft.unwrap_or(libc::RLIM_INFINITY),
             rlim_max: limit.hard.unwrap_or(libc::RLIM_INFINITY),

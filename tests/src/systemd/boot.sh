@@ -1,16 +1,16 @@
-# Boots a systemd of its own over a throw-away copy of this host's root.
+# Boots a systemd of its own over a throw-away copy of a root: this host's, or another.
 #
 # Runs in a mount namespace of its own, so that all it mounts goes when the last process in it does.
-# Arguments: an empty directory, the machine's name, the cgroups to run in.
+# Arguments: an empty directory, the machine's name, the root, the cgroups to run in.
 set -e
-fs=$1 name=$2
-shift 2
+fs=$1 name=$2 lower=$3
+shift 3
 for cgroup in "$@"; do echo $$ > "$cgroup/cgroup.procs"; done
 
 mount -t tmpfs -o mode=0755 tmpfs "$fs"
 mkdir "$fs/upper" "$fs/work" "$fs/root"
 root=$fs/root
-mount -t overlay -o "lowerdir=/,upperdir=$fs/upper,workdir=$fs/work" overlay "$root"
+mount -t overlay -o "lowerdir=$lower,upperdir=$fs/upper,workdir=$fs/work" overlay "$root"
 
 # What a daemon of this host keeps is not for one in the lab.
 rm -rf "$root/var/lib/hostprobe" "$root/var/log/hostprobe" "$root/etc/hostprobe"

@@ -26,8 +26,8 @@ pub(super) struct Container {
 }
 
 impl Container {
-    /// Starts it; returns with the pid of its process 1 once that says it has booted.
-    pub(super) fn start(folder: &Path, name: &str, cgroups: &Cgroups) -> Result<(Self, u32)> {
+    /// Starts it over a copy of `root`; returns with the pid of its process 1 once that says it has booted.
+    pub(super) fn start(root: &Path, folder: &Path, name: &str, cgroups: &Cgroups) -> Result<(Self, u32)> {
         let (log, mount) = (folder.join("console.log"), folder.join("fs"));
         fs::create_dir(&mount)?;
         let notify = folder.join("notify");
@@ -37,7 +37,7 @@ impl Container {
         command.args(["--pdeathsig", "KILL", "/usr/bin/unshare", "--mount", "--propagation", "private"]);
         command.args(["--pid", "--fork", "--kill-child=KILL", "--mount-proc"]);
         command.args(["/bin/sh", "-c", include_str!("boot.sh"), "boot.sh"]);
-        command.arg(&mount).arg(name).args(&cgroups.0);
+        command.arg(&mount).arg(name).arg(root).args(&cgroups.0);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("NOTIFY_SOCKET", &notify);
         command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console);
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 40] = [
+const PACKAGES: [&str; 43] = [
     "binutils",
     "bsdutils",
     "busybox-static",
@@ -33,7 +33,9 @@ const PACKAGES: [&str; 40] = [
     "libnginx-mod-stream",
     "mariadb-server",
     "memcached",
+    "mmdebstrap",
     "monitoring-plugins-basic",
+    "musl-tools",
     "nginx-light",
     "openssl",
     "pgbouncer",
@@ -46,6 +48,7 @@ const PACKAGES: [&str; 40] = [
     "python3-grpcio",
     "rabbitmq-server",
     "redis-server",
+    "rpm",
     "rsyslog",
     "socat",
     "strace",

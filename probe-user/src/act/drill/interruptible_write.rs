@@ -51,7 +51,7 @@ impl Write {
             }
             // It may not be in the kernel yet, so that one signal is not enough.
             // SAFETY: the thread was neither joined nor detached, so that its handle is valid.
-            unsafe { libc::pthread_kill(self.0.as_pthread_t(), SIGNAL) };
+            unsafe { libc::pthread_kill(self.0.as_pthread_t() as libc::pthread_t, SIGNAL) };
             thread::sleep(INTERVAL);
         }
         true
