@@ -22,7 +22,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use hostprobe::{
-    config, emit, fact::CommandKind, host, inspect::crash::names, process::self_test, sensor::ebpf,
+    config, emit, fact::CommandKind, host, inspect::crash::names, process::self_test, sensor::ebpf, serve,
 };
 
 use self::output::{NOT_POSSIBLE, Page, complain, print, print_json};
@@ -80,7 +80,7 @@ enum Command {
     Replay(replay::Args),
     /// Print a configuration for the servers that listen on this host
     Discover,
-    /// Print the JSON Schema of the event stream or of the configuration
+    /// Print the JSON Schema of the event stream or of the configuration, or the description of what is served over HTTP
     Schema {
         /// What it describes
         of: SchemaOf,
@@ -107,6 +107,8 @@ enum SchemaOf {
     Events,
     /// The configuration, for an editor
     Config,
+    /// What is served over HTTP, in OpenAPI
+    Http,
 }
 
 /// Runs a command and returns its exit status.
@@ -134,6 +136,7 @@ pub fn run() -> ExitCode {
         Command::Discover => discover(),
         Command::Schema { of: SchemaOf::Events } => print_json(&emit::schema()),
         Command::Schema { of: SchemaOf::Config } => print_json(&config::schema()),
+        Command::Schema { of: SchemaOf::Http } => print_json(&serve::openapi()),
         Command::Completions { shell } => completions(shell),
         Command::KernelSymbols { file } => kernel_symbols(&file),
         Command::SelfTestChild => self_test::child(),
