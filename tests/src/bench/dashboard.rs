@@ -132,7 +132,8 @@ fn weigh(browser: &Browser, port: u16) -> Result<f64> {
 }
 
 fn rows_of(count: usize, figures: &Figures) -> Vec<Row> {
-    let row = |what: &str, unit| Row::new(&format!("{what}, {} services", Unit::Count.show(count as f64)), unit);
+    let row =
+        |what: &str, unit| Row::new(&format!("{what}, {} services", Unit::Count.show(count as f64)), unit);
     vec![
         row("CPU of one core, dashboard open", Unit::Percent)
             .of("hostprobe", &figures.open)
