@@ -1,20 +1,17 @@
 //! The dashboard in a real browser.
 
-#[path = "dashboard/browser.rs"]
-mod browser;
-#[path = "dashboard/webdriver.rs"]
-mod webdriver;
-
 use std::{
     fmt::Write as _,
+    fs::Permissions,
     io::{Read as _, Write as _},
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
-use browser::{Browser, PATIENCE, axe};
 use hostprobe_tests::{
+    browser::{Browser, PATIENCE, axe},
     daemon::{Daemon, field},
     http::free_port,
     incident_events::{is, text},
@@ -302,6 +299,31 @@ fn nobody_is_kept_out_by_size_colour_or_lack_of_a_mouse() {
         }
     }
 }
+
+#[test]
+fn with_a_token_the_page_lives_once_the_browser_has_it() {
+    if !require_root() {
+        return;
+    }
+    let watched = Watched::new();
+    let Some(browser) = Browser::open(watched.port) else { return };
+    let file = watched.service.folder().join("token");
+    std::fs::write(&file, TOKEN).expect("it is written");
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("it is ours");
+    let config = watched.config.replacen("[http]\n", &format!("[http]\ntoken_file = {file:?}\n"), 1);
+    let daemon = Daemon::start(&config, &[]);
+    watched.service.until_healthy(&daemon);
+    // As if its user had typed it: the driver has no dialogue for that.
+    browser.visit(&format!("http://anyone:{TOKEN}@127.0.0.1:{}/health", watched.port));
+    browser.show("");
+    browser.until_it_shows(&["front", "Live, state of "]);
+    watched.fail(&daemon);
+    browser.until_it_shows(&["killed", "incident.open", "1 down"]);
+    browser.insist_on_a_clean_page();
+    assert!(!browser.text().contains(TOKEN) && !daemon.log().contains(TOKEN));
+}
+
+const TOKEN: &str = "correct-horse-battery-staple";
 
 /// A configuration of so many services, which all are one listener, and are asked seldom.
 fn many(home: &Home, count: usize, listener: u16, port: u16) -> String {

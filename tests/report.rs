@@ -1,9 +1,11 @@
 //! `hostprobe report`: how available services were, and how their incidents went.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use hostprobe_tests::{
+    browser::{Browser, axe},
     daemon::Daemon,
+    http::free_port,
     incident_events::is,
     operator::{Home, ask, becomes, said},
     parts::require_root,
@@ -199,3 +201,76 @@ fn a_daemon_that_recorded_nothing_says_so() {
     let page = home.done(&["report"]);
     assert!(page.ends_with("UTC, 30.0 d\nnothing was recorded in this time\n"), "{page}");
 }
+
+/// A service whose name is markup in a browser, and words that are text on the page of a report.
+const HOSTILE: &str = "<img/src=x/onerror=window.hacked=1>";
+
+#[test]
+fn a_report_is_a_page_that_asks_nothing_and_obeys_no_name() {
+    let day = SimulatedDay::new();
+    let (file, hostile) = (day.folder.path().join("report.html"), day.folder.path().join("hostile.html"));
+    let write = |file: &Path| {
+        let said =
+            said(&ask(&day.config, &["report", "--since", "24h", "--html", file.to_str().expect("UTF-8")]));
+        assert_eq!(said, "");
+    };
+    write(&file);
+    let page = std::fs::read_to_string(&file).expect("UTF-8");
+    let printed = said(&ask(&day.config, &["report", "--since", "24h", "--html", "-"]));
+    assert!(printed.starts_with("<!doctype html>") && printed.ends_with("</html>\n"));
+    // Names of services hold no markup, but a state file that someone changed may.
+    let changed = Command::new("/usr/bin/python3")
+        .args(["-c", RENAME, HOSTILE])
+        .arg(day.folder.path().join("state/state.db"))
+        .output();
+    let changed = changed.expect("python runs");
+    assert!(changed.status.success(), "{}", String::from_utf8_lossy(&changed.stderr));
+    write(&hostile);
+
+    let Some(browser) = Browser::open(free_port()) else { return };
+    let Some(axe) = axe() else { return };
+    for (width, scheme) in [(1200, "light"), (1200, "dark"), (360, "light"), (360, "dark")] {
+        browser.dress(width, 900, scheme);
+        for (file, name) in [(&file, "web"), (&hostile, HOSTILE)] {
+            browser.visit(&format!("file://{}", file.display()));
+            browser.until_it_shows(&[
+                "Availability",
+                "Before and after",
+                "Restarts avoided by holds",
+                "20.0 min",
+                name,
+            ]);
+            let harm = browser.run(
+                "return [window.hacked ?? null, document.querySelectorAll('img, script').length,
+                    performance.getEntriesByType('resource').length]",
+            );
+            assert_eq!(harm, json!([null, 0, 0]), "{name}");
+            assert_eq!(browser.log(), [""; 0]);
+            let wide = browser.run("return document.documentElement.scrollWidth - innerWidth");
+            assert_eq!(wide.as_f64().map(|it| it <= 0.0), Some(true), "{name} is wider than {width}: {wide}");
+        }
+        // The policy of the page lets no script of a page run; the driver's are not of it.
+        browser.visit(&format!("file://{}", file.display()));
+        let found = browser.barriers(&axe);
+        assert_eq!(found, json!([]), "{width} {scheme}: {found:#}");
+    }
+    browser.devtools("Emulation.setEmulatedMedia", &json!({ "media": "print" }));
+    let back = browser.run("return getComputedStyle(document.body).backgroundColor");
+    assert_eq!(back, json!("rgb(255, 255, 255)"), "paper is white");
+    for word in ["99.29 %", "500 ms", "10 to 30 min", "killed"] {
+        assert!(page.contains(word), "{word} is not in {page}");
+    }
+    assert!(page.len() < 60_000, "{} bytes", page.len());
+}
+
+/// Gives a service another name in all tables of the state file that have one.
+const RENAME: &str = "
+import sqlite3, sys
+name, file = sys.argv[1:]
+database = sqlite3.connect(file)
+for (table,) in database.execute('select name from sqlite_master where type = ?', ('table',)).fetchall():
+    columns = [column[1] for column in database.execute(f'pragma table_info({table})')]
+    if 'service' in columns:
+        database.execute(f'update {table} set service = ? where service = ?', (name, 'cache'))
+database.commit()
+";

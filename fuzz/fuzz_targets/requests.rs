@@ -67,7 +67,7 @@ impl Daemon {
             tokio::spawn(control::serve(socket, shown.clone(), requests()));
             let listener = serve::bind("127.0.0.1:0".parse().expect("an address")).await.expect("the page");
             let address = listener.local_addr().expect("its address");
-            tokio::spawn(serve::serve(listener, shown, future::pending()));
+            tokio::spawn(serve::serve(listener, serve::Access::default(), shown, future::pending()));
             address
         });
         Self { runtime, control, page, _view: view }

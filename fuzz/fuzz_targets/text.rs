@@ -9,8 +9,9 @@ use hostprobe::{
     emit::{Emitter, MAX_LINE, Name, Names, Origin},
     escape::{escaped, escaped_json},
     fact::{
-        Cgroup, ExitStatus, Fact, Membership, Process, ProcessExit, ProcessKey, Sender, ServiceId,
-        ServiceState, Source,
+        Account, Actor, Ancestor, Cgroup, CrashFrame, CrashSite, ExitStatus, Fact, FaultContext, Incident,
+        IncidentId, Membership, Phase, Process, ProcessExit, ProcessKey, Sender, ServiceId, ServiceState,
+        Severity, Source, Timing, Verdict,
     },
     redact::{arguments, redact, remember},
 };
@@ -85,7 +86,8 @@ fn is_published(text: &str) {
     let api = ServiceId(0);
     let exit = Fact::ProcessExit(exit_of(text), Some(Membership { service: api, main: true }));
     let state = Fact::ServiceState(api, ServiceState::Down, ServiceState::Healthy, text.to_owned());
-    for fact in [exit, state, Fact::AgentStop(text.to_owned())] {
+    let incident = Fact::Incident(Phase::Open, incident_of(text));
+    for fact in [exit, state, incident, Fact::AgentStop(text.to_owned())] {
         emitter.publish(&fact, Timestamp::from_nanos(1));
         let record = emitter.take_last().expect("it was published");
         let mut line = serde_json::to_vec(&record).expect("a record is JSON");
@@ -125,7 +127,78 @@ fn exit_of(text: &str) -> ProcessExit {
         max_rss_bytes: 0,
         namespace_end: None,
         left_processes: false,
-        crash: None,
-        actor: None,
+        crash: Some(Box::new(crash_of(text))),
+        actor: Some(Box::new(actor_of(text))),
+    }
+}
+
+/// A crash in a program that chose the names of its parts.
+fn crash_of(text: &str) -> CrashSite {
+    let frame = CrashFrame {
+        address: Some(0x1000),
+        offset: None,
+        build_id: Some(text.to_owned()),
+        module: Some(text.to_owned()),
+        symbol: Some(text.to_owned()),
+        line: Some(text.to_owned()),
+    };
+    CrashSite {
+        signal: 11,
+        code: 1,
+        is_raised: false,
+        address: Some(0),
+        access: None,
+        stack_overflow: false,
+        stack: vec![frame; 3],
+        runtime: Some(text.to_owned()),
+        core: Some(text.to_owned()),
+    }
+}
+
+/// A caller that chose its own name and arguments, and those of what started it.
+fn actor_of(text: &str) -> Actor {
+    let account = Account { id: 1000, name: Some(text.to_owned()) };
+    let ancestor = Ancestor { pid: 6, name: text.to_owned(), command_line: Some(text.to_owned()) };
+    Actor {
+        at: Timestamp::from_nanos(1),
+        pid: 7,
+        name: text.to_owned(),
+        command_line: Some(text.to_owned()),
+        user: account.clone(),
+        login: Some(account),
+        terminal: Some(text.to_owned()),
+        unit: Some(text.to_owned()),
+        ancestors: vec![ancestor; 3],
+        fingerprint: 0,
+    }
+}
+
+/// An incident that is explained with the text.
+fn incident_of(text: &str) -> Incident {
+    let api = ServiceId(0);
+    Incident {
+        id: IncidentId::new(1),
+        service: api,
+        verdict: Verdict::Crashed,
+        confidence: 1.0,
+        summary: text.to_owned(),
+        severity: Severity::Critical,
+        cause: api,
+        evidence: Vec::new(),
+        held: Vec::new(),
+        since: Timestamp::from_nanos(1),
+        timing: Timing::default(),
+        attempts: 0,
+        snapshot: None,
+        context: FaultContext {
+            logs: vec![text.to_owned()],
+            changes: vec![text.to_owned()],
+            crash: Some(Box::new(crash_of(text))),
+            actor: Some(Box::new(actor_of(text))),
+            ..FaultContext::default()
+        },
+        drill: Some(text.to_owned()),
+        host: None,
+        earlier: Default::default(),
     }
 }

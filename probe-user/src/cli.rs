@@ -25,7 +25,9 @@ mod watch;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use hostprobe::{config, emit, fact::CommandKind, inspect::crash::names, process::self_test, sensor::ebpf};
+use hostprobe::{
+    config, emit, fact::CommandKind, inspect::crash::names, process::self_test, sensor::ebpf, serve,
+};
 
 use self::output::{NOT_POSSIBLE, Page, complain, print, print_json};
 
@@ -82,7 +84,7 @@ enum Command {
     Replay(replay::Args),
     /// Print or write a configuration for the servers that listen on this host
     Discover(discover::Args),
-    /// Print the JSON Schema of the event stream or of the configuration
+    /// Print the JSON Schema of the event stream or of the configuration, or the description of what is served over HTTP
     Schema {
         /// What it describes
         of: SchemaOf,
@@ -115,6 +117,8 @@ enum SchemaOf {
     Events,
     /// The configuration, for an editor
     Config,
+    /// What is served over HTTP, in OpenAPI
+    Http,
 }
 
 /// Runs a command and returns its exit status.
@@ -142,6 +146,7 @@ pub fn run() -> ExitCode {
         Command::Discover(args) => discover::run(&args),
         Command::Schema { of: SchemaOf::Events } => print_json(&emit::schema()),
         Command::Schema { of: SchemaOf::Config } => print_json(&config::schema()),
+        Command::Schema { of: SchemaOf::Http } => print_json(&serve::openapi()),
         Command::Completions { shell } => completions(shell),
         Command::ManPages { folder } => manual::write(&shown(), &folder),
         Command::KernelSymbols { file } => kernel_symbols(&file),

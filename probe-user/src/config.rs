@@ -40,6 +40,7 @@ mod read;
 mod redis;
 mod schema;
 mod secret;
+mod served;
 mod service;
 mod settings;
 mod socket;
@@ -73,6 +74,7 @@ pub use self::{
     redis::RedisAddress,
     schema::schema,
     secret::Secret,
+    served::HttpToken,
     service::{Identity, Matcher, Service},
     tls::{DatabaseTls, TlsIdentity, TlsMode, TlsOptions},
     values::duration,

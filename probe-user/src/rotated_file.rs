@@ -1,12 +1,17 @@
-//! A file that is appended to and rotated by size: `FILE` becomes `FILE.1`, that `FILE.2`, and so on.
+//! A file that is appended to and rotated by size and age: `FILE` becomes `FILE.1`, that `FILE.2`, and so on.
+
+mod old;
 
 use std::{
-    ffi::OsString,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
+
+use self::old::OldFiles;
 
 use crate::untrusted_file::{self, Access, FileError, Kind};
 
@@ -17,6 +22,16 @@ pub struct Rotation {
     pub max_bytes: u64,
     /// The number of old files; `FILE.1` is the newest.
     pub keep: u32,
+    /// The age at which a file is due; None: it may become as old as it likes.
+    pub max_age: Option<Duration>,
+    /// Whether old files are compressed, but for the newest.
+    pub compress: bool,
+}
+
+impl Rotation {
+    pub const fn by_size(max_bytes: u64, keep: u32) -> Self {
+        Self { max_bytes, keep, max_age: None, compress: false }
+    }
 }
 
 #[derive(Debug)]
@@ -27,6 +42,9 @@ pub struct RotatedFile {
     kind: Kind,
     /// The size up to the last whole append, in bytes.
     size: u64,
+    /// When its first line came, as far as that is known.
+    began: SystemTime,
+    old: Arc<OldFiles>,
     /// What was appended last ended in the middle of a line.
     ends_in_line: bool,
     /// The latest rotation failed, and a warning said so.
@@ -39,7 +57,17 @@ impl RotatedFile {
         let failed = |error: io::Error| FileError { path: path.to_owned(), reason: error.into() };
         let (mut file, kind) = untrusted_file::append(path, Access::ReadAndAppend, 0o640)?;
         let size = end_last_line(&mut file, kind).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), rotation, file, kind, size, ends_in_line: false, has_warned: false })
+        Ok(Self {
+            path: path.to_owned(),
+            rotation,
+            began: began(&file),
+            old: OldFiles::new(path, rotation),
+            file,
+            kind,
+            size,
+            ends_in_line: false,
+            has_warned: false,
+        })
     }
 
     /// The same, but a last line without an end goes on. Returns its length, `most` at most; None if the file ends with a
@@ -53,8 +81,17 @@ impl RotatedFile {
         let (mut file, kind) = untrusted_file::append(path, Access::ReadAndAppend, 0o640)?;
         let size = file.metadata().map_err(failed)?.len();
         let begun = if kind == Kind::Regular { unended(&mut file, size, most).map_err(failed)? } else { 0 };
-        let path = path.to_owned();
-        let opened = Self { path, rotation, file, kind, size, ends_in_line: begun > 0, has_warned: false };
+        let opened = Self {
+            path: path.to_owned(),
+            rotation,
+            began: began(&file),
+            old: OldFiles::new(path, rotation),
+            file,
+            kind,
+            size,
+            ends_in_line: begun > 0,
+            has_warned: false,
+        };
         Ok((opened, Some(begun).filter(|begun| *begun > 0)))
     }
 
@@ -76,10 +113,21 @@ impl RotatedFile {
         if self.kind == Kind::Regular { self.rotation.max_bytes.saturating_sub(self.size) } else { u64::MAX }
     }
 
+    /// Whether the file is as old as one may become. An empty one is not: it begins with its first line.
+    pub fn is_old(&self) -> bool {
+        let age = self.began.elapsed().unwrap_or_default();
+        !self.is_empty()
+            && self.kind == Kind::Regular
+            && self.rotation.max_age.is_some_and(|most| age >= most)
+    }
+
     /// Appends all of it, or nothing: a full disk may take a part, which is cut off again.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self.file.write_all(bytes) {
             Ok(()) => {
+                if self.is_empty() {
+                    self.began = SystemTime::now();
+                }
                 self.size += bytes.len() as u64;
                 self.ends_in_line = !bytes.ends_with(b"\n");
                 Ok(())
@@ -95,7 +143,8 @@ impl RotatedFile {
     /// Begins a new file. If that fails, as in a folder that is not writable, the present one grows further and nothing is
     /// lost.
     pub fn rotate(&mut self) -> bool {
-        let rotated = self.rename().and_then(|()| self.reopen());
+        let rotated = self.old.push().and_then(|()| self.reopen());
+        self.old.compress();
         if let Err(error) = &rotated
             && !self.has_warned
         {
@@ -103,19 +152,6 @@ impl RotatedFile {
         }
         self.has_warned = rotated.is_err();
         rotated.is_ok()
-    }
-
-    /// The oldest is overwritten.
-    fn rename(&mut self) -> io::Result<()> {
-        for number in (1..self.rotation.keep).rev() {
-            present(fs::rename(self.old(number), self.old(number + 1)))?;
-        }
-        // Without the file, an earlier rotation could not open a new one, or an operator removed it.
-        if self.rotation.keep == 0 {
-            present(fs::remove_file(&self.path))
-        } else {
-            present(fs::rename(&self.path, self.old(1)))
-        }
     }
 
     /// Whether the file is the one at its path. Others may remove it, move it or cut it (`logrotate(8)`).
@@ -129,20 +165,16 @@ impl RotatedFile {
     }
 
     pub fn reopen(&mut self) -> io::Result<()> {
-        *self = Self::open(&self.path, self.rotation).map_err(io::Error::other)?;
+        let opened = Self::open(&self.path, self.rotation).map_err(io::Error::other)?;
+        // The old files stay the same ones, which may be compressed at the moment.
+        *self = Self { old: Arc::clone(&self.old), ..opened };
         Ok(())
-    }
-
-    fn old(&self, number: u32) -> PathBuf {
-        let mut name = OsString::from(&self.path);
-        name.push(format!(".{number}"));
-        name.into()
     }
 }
 
-/// A file that does not exist need not be moved.
-fn present(moved: io::Result<()>) -> io::Result<()> {
-    moved.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+/// When a file was made. Where the file system does not say, it begins anew with each start.
+fn began(file: &File) -> SystemTime {
+    file.metadata().and_then(|meta| meta.created()).unwrap_or_else(|_| SystemTime::now())
 }
 
 /// Ends the last line if it is torn, and returns the file's size.
@@ -181,7 +213,7 @@ mod tests {
     }
 
     fn open(path: &Path) -> RotatedFile {
-        RotatedFile::open(path, Rotation { max_bytes: 4, keep: 2 }).unwrap()
+        RotatedFile::open(path, Rotation::by_size(4, 2)).unwrap()
     }
 
     #[test]
@@ -198,8 +230,7 @@ mod tests {
     fn a_line_without_an_end_goes_on_if_its_writer_lives() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("web.log");
-        let again =
-            |most| RotatedFile::open_in_line(&path, Rotation { max_bytes: 99, keep: 2 }, most).unwrap();
+        let again = |most| RotatedFile::open_in_line(&path, Rotation::by_size(99, 2), most).unwrap();
         assert_eq!(again(9).1, None);
         fs::write(&path, "one\ntwo").unwrap();
         let (mut file, begun) = again(9);
@@ -235,10 +266,23 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_old_by_its_first_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("e");
+        let rotation = |max_age| Rotation { max_age: Some(max_age), ..Rotation::by_size(99, 2) };
+        let mut file = RotatedFile::open(&path, rotation(Duration::ZERO)).unwrap();
+        assert!(!file.is_old(), "it is empty");
+        file.append(b"1\n").unwrap();
+        assert!(file.is_old());
+        assert!(!RotatedFile::open(&path, rotation(Duration::from_secs(60))).unwrap().is_old());
+        assert!(!open(&path).is_old());
+    }
+
+    #[test]
     fn a_rotation_that_fails_loses_nothing_and_is_tried_again() {
         let folder = tempfile::tempdir().unwrap();
         let (path, in_the_way) = (folder.path().join("e"), folder.path().join("e.1"));
-        let mut file = RotatedFile::open(&path, Rotation { max_bytes: 2, keep: 1 }).unwrap();
+        let mut file = RotatedFile::open(&path, Rotation::by_size(2, 1)).unwrap();
         file.append(b"1\n").unwrap();
         fs::create_dir(&in_the_way).unwrap();
         assert!(!file.rotate() && file.has_warned);

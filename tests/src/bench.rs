@@ -7,6 +7,7 @@ mod attacks;
 mod bounds;
 mod bpf_stats;
 mod build;
+mod dashboard;
 mod hang;
 mod idle;
 mod kernel;
@@ -53,6 +54,7 @@ pub const TASKS: &[Task] = &[
     Task { name: "start", measure: start::measure },
     Task { name: "stream", measure: stream::measure },
     Task { name: "build", measure: build::measure },
+    Task { name: "dashboard", measure: dashboard::measure },
     Task { name: "attacks", measure: attacks::measure },
     Task { name: "bounds", measure: bounds::measure },
 ];

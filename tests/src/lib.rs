@@ -3,6 +3,7 @@
 
 pub mod attack;
 pub mod bench;
+pub mod browser;
 pub mod cgroup;
 pub mod clean_debian;
 pub mod core_dump;
@@ -54,4 +55,5 @@ pub mod terminal;
 pub mod unit_matrix;
 pub mod upgrade;
 pub mod victim;
+pub mod webdriver;
 pub mod xfs_disk;

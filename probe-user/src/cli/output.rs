@@ -56,6 +56,11 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> ExitCode {
     }
 }
 
+/// Prints a page whose texts are escaped already.
+pub(super) fn print_html(page: &str) -> ExitCode {
+    print_bytes(page.as_bytes())
+}
+
 /// Prints one line to standard error.
 pub(super) fn complain(line: fmt::Arguments<'_>) {
     let mut page = Page::default();

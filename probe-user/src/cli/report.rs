@@ -1,13 +1,21 @@
 //! `hostprobe report`.
 
 mod figure;
+mod html;
+mod markup;
 mod page;
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args as ClapArgs;
 use hostprobe::{
     config,
+    emit::Origin,
     serve::control::{Answer, Request},
     store::{report::Report, state::Asker},
 };
@@ -15,7 +23,7 @@ use hostprobe::{
 use super::{
     ask::{self, Failure},
     incidents::{down, say_in_json, unreadable},
-    output::{print, print_json},
+    output::{complain, print, print_html, print_json},
 };
 
 #[derive(Debug, ClapArgs)]
@@ -32,6 +40,9 @@ pub struct Args {
     /// Answer in JSON
     #[arg(long)]
     json: bool,
+    /// Write it as a page for browsers and paper; - is standard output
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    html: Option<PathBuf>,
 }
 
 pub fn run(args: &Args) -> ExitCode {
@@ -50,7 +61,39 @@ pub fn run(args: &Args) -> ExitCode {
         say_in_json(down.as_deref());
         return print_json(&report);
     }
-    print(&page::of(&report, down.as_deref()))
+    match &args.html {
+        None => print(&page::of(&report, down.as_deref())),
+        Some(file) => {
+            let host = Origin::read("/proc".as_ref()).host_name;
+            write(file, &html::of(&report, &host, down.as_deref()))
+        }
+    }
+}
+
+/// Writes a page to a file, which is there as a whole or not at all.
+fn write(file: &Path, page: &str) -> ExitCode {
+    if file == Path::new("-") {
+        return print_html(page);
+    }
+    let written = whole(file, page);
+    if let Err(error) = written {
+        complain(format_args!("hostprobe: {}: the report cannot be written: {error}", file.display()));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn whole(file: &Path, page: &str) -> io::Result<()> {
+    let mut name = file.file_name().ok_or(io::ErrorKind::IsADirectory)?.to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let unfinished = file.with_file_name(name);
+    let written = fs::File::create_new(&unfinished)
+        .and_then(|mut created| io::Write::write_all(&mut created, page.as_bytes()))
+        .and_then(|()| fs::rename(&unfinished, file));
+    if written.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    written
 }
 
 /// The report, and a sentence on where it is from if the daemon does not run.

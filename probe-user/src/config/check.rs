@@ -5,6 +5,7 @@ mod alert;
 mod defaults;
 mod dependency;
 mod environment;
+mod events;
 mod exchange;
 mod exec;
 mod heartbeat;
@@ -13,20 +14,20 @@ mod host;
 mod http;
 mod outside;
 mod probe;
+mod served;
 mod service;
 mod tls;
 mod value;
 
-use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 pub(super) use self::outside::Outside;
 use self::value::{absolute, time, whole};
 use super::{
     daemon::{Config, KernelOptions, OutwardHeartbeat, SnapshotOptions, StateOptions},
     error::Findings,
-    file::{self, Control, Events, File, Http, Kernel, Snapshots, State},
+    file::{self, Control, File, Kernel, Snapshots, State},
     host::HostOptions,
-    output::EventOutput,
     protocol::WEBHOOK,
     spanned::Spanned,
     values::{At, Size, Text, Written, quote},
@@ -38,9 +39,15 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
     let mut found = Findings::default();
     let default = Config::default();
     let config = Config {
-        events: file.events.as_ref().map_or(default.events, |events| outputs(&events.0, &mut found)),
-        http: file.http.as_ref().map_or(default.http, |http| listen(&http.0, &mut found)),
-        public_url: file.http.as_ref().and_then(|http| public_url(&http.0, &mut found)),
+        events: file.events.as_ref().map_or(default.events, |it| events::outputs(&it.0, &mut found)),
+        event_files: file
+            .events
+            .as_ref()
+            .map_or(default.event_files, |it| events::rotation(&it.0, &mut found)),
+        http: file.http.as_ref().map_or(default.http, |http| served::listen(&http.0, &mut found)),
+        http_tls: file.http.as_ref().and_then(|http| served::tls(&http.0.tls, &mut found)),
+        http_token: file.http.as_ref().and_then(|http| served::token(&http.0.token_file, &mut found)),
+        public_url: file.http.as_ref().and_then(|http| served::public_url(&http.0, &mut found)),
         control: file.control.as_ref().map_or(default.control, |control| socket(&control.0, &mut found)),
         control_group: file.control.as_ref().and_then(|control| group(&control.0, &mut found)),
         kernel: file
@@ -76,63 +83,6 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
         warnings: Vec::new(),
     };
     (config, found)
-}
-
-fn outputs(events: &Events, found: &mut Findings) -> Vec<EventOutput> {
-    let Some(given) = &events.output else { return Config::default().events };
-    let outputs = &given.get_ref().0;
-    if outputs.is_empty() {
-        found.error(given.span(), "`output` is empty; expected at least one output".to_owned());
-    }
-    let twice = outputs.iter().enumerate().find(|(nth, output)| outputs[..*nth].contains(output));
-    if let Some((_, twice)) = twice {
-        found.error(given.span(), format!("`output` has {twice} twice; expected each output once"));
-    }
-    outputs.clone()
-}
-
-fn listen(http: &Http, found: &mut Findings) -> Option<SocketAddr> {
-    let Some(listen) = &http.listen else { return Config::default().http };
-    if listen.get_ref().is_empty() {
-        return None;
-    }
-    match listen.get_ref().parse::<SocketAddr>() {
-        Ok(address) => {
-            if !address.ip().is_loopback() {
-                let warning = format!("health and metrics are served on {address} to all who can reach it");
-                found.warn(listen.span(), warning);
-            }
-            Some(address)
-        }
-        Err(_) => {
-            let message = format!(
-                "found {}; expected an IP address and a port such as \"127.0.0.1:9464\", or \"\" to serve nothing",
-                quote(listen.get_ref())
-            );
-            found.error(listen.span(), message);
-            None
-        }
-    }
-}
-
-/// A password in it would be in every alert.
-fn public_url(http: &Http, found: &mut Findings) -> Option<String> {
-    let written = http.public_url.as_ref()?;
-    let text = written.get_ref().as_str();
-    // The parser takes other forms for it too.
-    let is_web = ["http://", "https://"].into_iter().any(|scheme| text.starts_with(scheme));
-    let url = reqwest::Url::parse(text).ok();
-    let is_right = |url: &reqwest::Url| {
-        is_web && url.has_host() && url.username().is_empty() && url.password().is_none()
-    };
-    match url.filter(is_right) {
-        Some(url) => Some(url.into()),
-        None => {
-            let message = "a wrong address; expected an http or https address without a user, such as \"https://db-1.example:9464/\"";
-            found.error(written.span(), message);
-            None
-        }
-    }
 }
 
 fn socket(control: &Control, found: &mut Findings) -> Option<PathBuf> {

@@ -4,19 +4,26 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     alert::AlertReceiver, exec::Exec, hook::Hook, host::HostOptions, output::EventOutput, probe::Probe,
-    secret::Secret, service::Service,
+    secret::Secret, served::HttpToken, service::Service, tls::TlsIdentity,
 };
 use crate::{
     fact::{RestartBudget, ServiceId},
     redact,
+    rotated_file::Rotation,
 };
 
 /// Everything the daemon runs on.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub events: Vec<EventOutput>,
+    /// How the files among them rotate.
+    pub event_files: Rotation,
     /// The address of health and metrics; None: not served.
     pub http: Option<SocketAddr>,
+    /// The certificate that is shown to clients of HTTP; None: they ask in plain text.
+    pub http_tls: Option<TlsIdentity>,
+    /// What clients of HTTP have to bring along; None: every client is answered.
+    pub http_token: Option<HttpToken>,
     /// The address at which people reach health and metrics, for links in alerts; None: that of `http`.
     pub public_url: Option<String>,
     /// The control socket; None: no socket.
@@ -76,6 +83,7 @@ impl Config {
         let named = variables.filter(|(name, _)| redact::is_secret_name(name));
         secrets.extend(named.map(|(_, value)| value.expose().to_owned()));
         secrets.extend(self.alerts.iter().flat_map(AlertReceiver::secrets));
+        secrets.extend(self.http_token.iter().flat_map(|token| token.text.parts()));
         let url = self.heartbeat.iter().map(|heartbeat| &heartbeat.url);
         secrets.extend(url.flat_map(|url| url.parts().into_iter().chain(url.path_tokens())));
         secrets

@@ -15,7 +15,10 @@ use super::{
     probe::Probe,
     secret::Secret,
 };
-use crate::fact::{OnCleanExit, ProbeKind, RestartBudget, RestartPolicy, ServerLimits};
+use crate::{
+    fact::{OnCleanExit, ProbeKind, RestartBudget, RestartPolicy, ServerLimits},
+    rotated_file::Rotation,
+};
 
 pub const DEFAULT_CONTROL: &str = "/run/hostprobe/control.sock";
 
@@ -25,7 +28,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             events: vec![EventOutput::Stdout],
+            event_files: Rotation::by_size(100 << 20, 3),
             http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464))),
+            http_tls: None,
+            http_token: None,
             public_url: None,
             control: Some(PathBuf::from(DEFAULT_CONTROL)),
             control_group: None,

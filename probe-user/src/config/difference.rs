@@ -57,6 +57,9 @@ impl Config {
             }
         };
         fixed(self.http != running.http, "http.listen");
+        fixed(self.http_tls != running.http_tls, "http.tls");
+        let token = |config: &Self| config.http_token.as_ref().map(|token| token.file.clone());
+        fixed(token(self) != token(running), "http.token_file");
         fixed(self.public_url != running.public_url, "http.public_url");
         fixed(self.control != running.control, "control.socket");
         fixed(self.control_group != running.control_group, "control.group");
@@ -84,6 +87,8 @@ impl Config {
             }
         }
         self.http = running.http;
+        self.http_tls.clone_from(&running.http_tls);
+        self.http_token.clone_from(&running.http_token);
         self.public_url.clone_from(&running.public_url);
         self.control.clone_from(&running.control);
         self.control_group.clone_from(&running.control_group);
@@ -98,7 +103,10 @@ impl Config {
         // Each field is named, so that a new key does not compile until it is handled here or in `keep_fixed`.
         let Self {
             events,
+            event_files,
             http: _,
+            http_tls: _,
+            http_token: _,
             public_url: _,
             control: _,
             control_group: _,
@@ -120,6 +128,10 @@ impl Config {
             ("hook", *hooks != running.hooks),
             ("host", *host != running.host),
             ("events.output", *events != running.events),
+            ("events.output_max", event_files.max_bytes != running.event_files.max_bytes),
+            ("events.output_age", event_files.max_age != running.event_files.max_age),
+            ("events.output_keep", event_files.keep != running.event_files.keep),
+            ("events.output_compress", event_files.compress != running.event_files.compress),
             ("restart.budget", *restart_budget != running.restart_budget),
             ("snapshots", *snapshots != running.snapshots),
         ];

@@ -12,6 +12,7 @@ use super::{
     maintenance::Window,
     output::EventOutput,
     protocol::ProbeKeys,
+    served::ServedTlsKeys,
     spanned::Spanned,
     switch::{ByPattern, OrOff, Percent, Time},
     template::Template,
@@ -61,9 +62,18 @@ pub(super) struct File {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Events {
-    /// Where the event stream goes, once or as a list: "-" for standard output, the absolute path of a file, which is rotated
-    /// at 100 MiB, "unix:/path" for a Unix socket, "tcp:host:port", or "journald"; "-" if not given.
+    /// Where the event stream goes, once or as a list: "-" for standard output, the absolute path of a file, which is rotated,
+    /// "unix:/path" for a Unix socket, "tcp:host:port", or "journald"; "-" if not given.
     pub(super) output: At<OneOrSeveral<EventOutput>>,
+    /// Size at which a file is rotated, at least 64KiB; "100MiB" if not given.
+    pub(super) output_max: At<Text<Size>>,
+    /// Age at which a file is rotated, with the first event after it: 1m to 3650d; no limit if not given.
+    pub(super) output_age: At<Text<Duration>>,
+    /// How many old files are kept: 0 to 1000; 3 if not given.
+    #[schemars(range(min = 0, max = 1000))]
+    pub(super) output_keep: At<Whole>,
+    /// Whether old files are compressed as zstd does it, but for the newest; false if not given.
+    pub(super) output_compress: At<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -74,6 +84,13 @@ pub(super) struct Http {
     /// The http or https address at which people reach it, for links in alerts; that of `listen` if not given.
     #[schemars(regex(pattern = "^https?://"))]
     pub(super) public_url: At<String>,
+    /// The certificate that is shown to clients, which then ask over https; plain http if not given. Beyond loopback it is
+    /// needed. The files are read again when they change.
+    pub(super) tls: At<Table<ServedTlsKeys>>,
+    /// A file of the token that clients have to bring along, of at least 16 characters; every client is answered if not given.
+    /// Beyond loopback it is needed. The file is read again when it changes.
+    #[schemars(regex(pattern = "^/"))]
+    pub(super) token_file: At<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

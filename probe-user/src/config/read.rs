@@ -30,12 +30,18 @@ pub(super) struct Content {
     pub(super) text: String,
     /// Whether its group or everybody may read it.
     pub(super) readable_by_others: bool,
+    pub(super) readable_by_all: bool,
     pub(super) writable_by_all: bool,
 }
 
 impl Content {
     fn of(text: String, mode: u32) -> Self {
-        Self { text, readable_by_others: mode & 0o044 != 0, writable_by_all: mode & 0o002 != 0 }
+        Self {
+            text,
+            readable_by_others: mode & 0o044 != 0,
+            readable_by_all: mode & 0o004 != 0,
+            writable_by_all: mode & 0o002 != 0,
+        }
     }
 }
 

@@ -32,10 +32,10 @@ impl NextConfig {
         if let Some(events) = events {
             config.events = events;
         }
-        let outputs = if config.events == running.events {
+        let outputs = if (&config.events, config.event_files) == (&running.events, running.event_files) {
             None
         } else {
-            let opened = open_outputs(&config.events).await;
+            let opened = open_outputs(&config.events, config.event_files).await;
             Some(opened.map_err(|error| format!("events.output: {error}"))?)
         };
         Ok(Self { config, outputs })

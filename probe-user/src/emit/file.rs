@@ -1,16 +1,13 @@
-//! A file as a destination, rotated by size.
+//! A file as a destination, rotated by size and age.
 
 use std::{io, path::Path};
 
 use super::{destination::Destination, error::SinkError};
 use crate::rotated_file::{RotatedFile, Rotation};
 
-/// 100 MiB, and three old ones.
-const ROTATION: Rotation = Rotation { max_bytes: 100 << 20, keep: 3 };
-
 /// Opens or creates an event file that only its owner and group may read.
-pub fn open(path: &Path) -> Result<RotatedFile, SinkError> {
-    RotatedFile::open(path, ROTATION).map_err(SinkError::Refused)
+pub fn open(path: &Path, rotation: Rotation) -> Result<RotatedFile, SinkError> {
+    RotatedFile::open(path, rotation).map_err(SinkError::Refused)
 }
 
 impl Destination for RotatedFile {
@@ -20,7 +17,7 @@ impl Destination for RotatedFile {
 
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         // A batch of lines that is larger than a file still goes into one.
-        if !self.is_empty() && lines.len() as u64 > self.room() {
+        if !self.is_empty() && (lines.len() as u64 > self.room() || self.is_old()) {
             self.rotate();
         }
         self.append(lines)?;
@@ -42,7 +39,7 @@ mod tests {
     fn files_rotate_by_size_and_the_oldest_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("e");
-        let mut file = RotatedFile::open(&path, Rotation { max_bytes: 4, keep: 2 }).unwrap();
+        let mut file = RotatedFile::open(&path, Rotation::by_size(4, 2)).unwrap();
         for line in [b"1\n", b"2\n", b"3\n", b"4\n", b"5\n", b"6\n", b"7\n"] {
             assert_eq!(file.write(line).unwrap(), 2);
         }
@@ -53,7 +50,7 @@ mod tests {
 
     #[test]
     fn an_error_names_the_file_and_what_to_do() {
-        let error = open(Path::new("/nowhere/e")).unwrap_err().to_string();
+        let error = open(Path::new("/nowhere/e"), Rotation::by_size(4, 2)).unwrap_err().to_string();
         assert!(error.contains("/nowhere/e") && error.contains("events.output"), "{error}");
     }
 }

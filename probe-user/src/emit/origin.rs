@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The host, its boot, and this run of the daemon: the same on every event of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     pub host_name: String,
     /// The kernel's boot id; empty if unreadable.

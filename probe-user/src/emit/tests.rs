@@ -2,6 +2,7 @@
 
 #[path = "../../../tests/src/ecs.rs"]
 mod ecs;
+mod elasticsearch;
 mod reference;
 pub(crate) mod samples;
 

@@ -1,9 +1,10 @@
 //! Drills: real faults that the daemon causes on purpose, and what came of them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The fault of a drill.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DrillFault {
     /// SIGKILL to the main process.
@@ -32,7 +33,7 @@ impl DrillFault {
 }
 
 /// How a drill ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DrillOutcome {
     /// The service is well again, without the drill's help.

@@ -18,13 +18,13 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::{Connect, TlsConnector, client::TlsStream};
 
 use self::{
-    files::{Files, Stamps},
+    files::Files,
     host_store::HostStore,
     verify::{Trusted, Verifier},
 };
 pub(super) use self::{verify::Check, words::words};
 use super::{failure::Failure, progress::Waiting};
-use crate::{config::TlsOptions, fact::ProbeFailure};
+use crate::{config::TlsOptions, fact::ProbeFailure, file_stamp::Stamps};
 
 /// The protocols that are offered to the server (RFC 7301); none leaves them out.
 pub(super) type Alpn = &'static [&'static [u8]];

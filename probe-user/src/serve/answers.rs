@@ -5,15 +5,25 @@
 use std::time::Duration;
 
 use axum::{
-    Router,
     extract::{Path, State},
     http::{StatusCode, Uri},
     response::{IntoResponse as _, Response},
     routing::get,
 };
 
-use super::{json::json, query::Query, shown::Shown};
-use crate::{escape::escaped, store::history::NotOne};
+use super::{
+    json::json,
+    query::Query,
+    route::{Answer, Method, Parameter, Route},
+    shown::Shown,
+};
+use crate::{
+    escape::escaped,
+    store::{
+        history::{Explanation, Listed, NotOne},
+        report::{Report, Uptime},
+    },
+};
 
 const INCIDENTS: &str = "/api/v1/incidents";
 const REPORT: &str = "/api/v1/report";
@@ -34,13 +44,57 @@ pub(super) fn waits_for_disk(uri: &Uri) -> bool {
         || path == UPTIME
 }
 
-pub(super) fn router(shown: Shown) -> Router {
-    Router::new()
-        .route(INCIDENTS, get(incidents))
-        .route("/api/v1/incidents/{id}", get(incident))
-        .route(REPORT, get(report))
-        .route(UPTIME, get(uptime))
-        .with_state(shown)
+pub(super) fn routes(shown: &Shown) -> Vec<Route> {
+    let wrong = || Answer::text(400, "A parameter is unknown, given twice, or out of its bounds.");
+    let route = |path, id, summary, parameters, answers, handler: axum::routing::MethodRouter<Shown>| Route {
+        path,
+        method: Method::Get,
+        id,
+        summary,
+        is_open: false,
+        parameters,
+        answers,
+        handler: handler.with_state(shown.clone()),
+    };
+    let no_state = || Answer::text(503, "The daemon has no state directory, or it does not answer.");
+    vec![
+        route(
+            INCIDENTS,
+            "incidents",
+            "The latest incidents, the open ones first. With a parameter, also those of earlier runs of the daemon.",
+            &[Parameter::Since, Parameter::Service],
+            vec![Answer::json::<Vec<Listed>>("The incidents."), wrong()],
+            get(incidents),
+        ),
+        route(
+            "/api/v1/incidents/{id}",
+            "incident",
+            "One incident with its timeline.",
+            &[Parameter::IncidentId],
+            vec![
+                Answer::json::<Explanation>("The incident."),
+                Answer::text(400, "The id is not UTF-8."),
+                Answer::text(404, "There is no such incident, or more than one."),
+            ],
+            get(incident),
+        ),
+        route(
+            REPORT,
+            "report",
+            "How available the services were, and how their incidents went; of the last 30 days without `since`.",
+            &[Parameter::Since, Parameter::Service],
+            vec![Answer::json::<Report>("The report."), wrong(), no_state()],
+            get(report),
+        ),
+        route(
+            UPTIME,
+            "uptime",
+            "How available one service was, by the hour up to 48 hours, else by the day, in UTC.",
+            &[Parameter::OneService, Parameter::Since],
+            vec![Answer::json::<Uptime>("The parts of the period."), wrong(), no_state()],
+            get(uptime),
+        ),
+    ]
 }
 
 /// The latest incidents; with a period or a service, also those of earlier runs of the daemon.

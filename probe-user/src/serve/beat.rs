@@ -4,12 +4,12 @@
 //! the listener must be on loopback. A page in a browser on this host is no job: browsers name the page in `Origin`.
 
 use axum::{
-    Router,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     routing::post,
 };
 
+use super::route::{Answer, Method, Parameter, Route};
 use crate::probe::heartbeat::{Caller, Heartbeats, NoBeat};
 
 #[derive(Clone)]
@@ -18,8 +18,23 @@ struct Door {
     is_local: bool,
 }
 
-pub(super) fn router(heartbeats: Heartbeats, is_local: bool) -> Router {
-    Router::new().route("/beat/{name}", post(beat)).with_state(Door { heartbeats, is_local })
+pub(super) fn route(heartbeats: Heartbeats, is_local: bool) -> Route {
+    Route {
+        path: "/beat/{name}",
+        method: Method::Post,
+        id: "beat",
+        summary: "A job reports in. A heartbeat with a token of its own takes `Authorization: Bearer` with that one.",
+        is_open: true,
+        parameters: &[Parameter::JobName],
+        answers: vec![
+            Answer::text(200, "The job has reported in."),
+            Answer::text(400, "The name is not UTF-8."),
+            Answer::text(401, "The heartbeat has a token, and this is not it."),
+            Answer::text(403, "A web page asks, or a client elsewhere without a token."),
+            Answer::text(404, "No heartbeat has this name."),
+        ],
+        handler: post(beat).with_state(Door { heartbeats, is_local }),
+    }
 }
 
 async fn beat(

@@ -4,10 +4,14 @@
 //! a new connection takes the place of the one that has been without a request for the longest time: a client that asks
 //! at once is answered, however many others wait without asking. Clients that ask without end share a part of one CPU
 //! (`serve/turns.rs`).
+//!
+//! Where clients bring a token along, those that have shown it keep their places: at the cap, one of the others goes, of the
+//! address that has the most of them. So a client on another host cannot crowd out those of a third one.
 
 use std::{
     collections::HashMap,
     io,
+    net::{IpAddr, Ipv6Addr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,7 +19,10 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, http::Request};
+use axum::{
+    Router,
+    http::{Request, header::AUTHORIZATION},
+};
 use hyper::{
     body::Incoming,
     server::conn::http1,
@@ -26,12 +33,13 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     task::{AbortHandle, Id, JoinSet},
     time::sleep,
 };
 
-use super::{answers::waits_for_disk, turns::Turns};
+use super::{access::Access, answers::waits_for_disk, turns::Turns};
 use crate::clock::Timestamp;
 
 /// The most connections at once. A monitoring system, a load balancer and a few people need a handful.
@@ -57,21 +65,24 @@ const HEADERS_MAX: usize = 64;
 /// times as long to ask before it is the idlest.
 const PACE: Duration = Duration::from_millis(1);
 
+/// As many places are left to clients that have not shown the token yet.
+const FOR_NEWCOMERS: usize = CONNECTIONS_MAX / 4;
+
 /// How long to wait before clients are let in again after that failed, as it does without descriptors.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Lets clients in, for ever.
-pub(super) async fn accept(listener: TcpListener, router: Router) -> io::Result<()> {
-    let mut connections = Connections::default();
+pub(super) async fn accept(listener: TcpListener, router: Router, access: Access) -> io::Result<()> {
+    let mut connections = Connections { access, ..Connections::default() };
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     if connections.open.len() >= CONNECTIONS_MAX {
-                        connections.close_idlest();
+                        connections.close_one();
                         sleep(PACE).await;
                     }
-                    connections.serve(stream, router.clone());
+                    connections.serve(stream, peer.ip(), router.clone());
                 }
                 Err(error) => {
                     tracing::warn!("http: could not let a client in: {error}; the next try is in {PAUSE:?}");
@@ -88,6 +99,7 @@ pub(super) async fn accept(listener: TcpListener, router: Router) -> io::Result<
 
 #[derive(Default)]
 struct Connections {
+    access: Access,
     tasks: JoinSet<()>,
     open: HashMap<Id, Open>,
     turns: Arc<Turns>,
@@ -96,38 +108,97 @@ struct Connections {
 }
 
 struct Open {
-    /// When its last request came; before the first, when it was opened.
-    asked: Arc<AtomicU64>,
+    peer: IpAddr,
+    seen: Arc<Seen>,
     task: AbortHandle,
 }
 
+/// What is known of a client by its requests.
+struct Seen {
+    /// When its last request came; before the first, when it was opened.
+    asked: AtomicU64,
+    /// It has brought the token along.
+    is_trusted: AtomicBool,
+}
+
 impl Connections {
-    fn serve(&mut self, stream: TcpStream, router: Router) {
-        let asked = Arc::new(AtomicU64::new(Timestamp::now().as_nanos()));
+    fn serve(&mut self, stream: TcpStream, peer: IpAddr, router: Router) {
+        let asked = AtomicU64::new(Timestamp::now().as_nanos());
+        let seen = Arc::new(Seen { asked, is_trusted: AtomicBool::new(false) });
         let turns = [Arc::clone(&self.turns), Arc::clone(&self.disk_turns)];
-        let task = self.tasks.spawn(serve_one(stream, router, Arc::clone(&asked), turns));
-        self.open.insert(task.id(), Open { asked, task });
+        let client = Client { peer, seen: Arc::clone(&seen), access: self.access.clone(), turns };
+        let task = self.tasks.spawn(serve_one(stream, router, client));
+        self.open.insert(task.id(), Open { peer, seen, task });
     }
 
-    fn close_idlest(&mut self) {
-        let idlest = self.open.iter().min_by_key(|(_, open)| open.asked.load(Ordering::Relaxed));
-        if let Some((&id, open)) = idlest {
-            open.task.abort();
-            self.open.remove(&id);
+    fn close_one(&mut self) {
+        if let Some(id) = self.to_close() {
+            self.open.remove(&id).inspect(|open| open.task.abort());
         }
+    }
+
+    /// The idlest; with a token, the idlest of the address with the most connections among those that have not shown it.
+    fn to_close(&self) -> Option<Id> {
+        let idlest = |open: &[(&Id, &Open)]| {
+            let idlest = open.iter().min_by_key(|(_, open)| open.seen.asked.load(Ordering::Relaxed));
+            idlest.map(|(id, _)| **id)
+        };
+        let all: Vec<_> = self.open.iter().collect();
+        let untrusted: Vec<_> =
+            all.iter().copied().filter(|(_, open)| !open.seen.is_trusted.load(Ordering::Relaxed)).collect();
+        if !self.access.takes_token() || untrusted.len() < FOR_NEWCOMERS {
+            return idlest(&all);
+        }
+        let mut by_network: HashMap<IpAddr, Vec<(&Id, &Open)>> = HashMap::new();
+        for (id, open) in untrusted {
+            by_network.entry(network(open.peer)).or_default().push((id, open));
+        }
+        let most = by_network.into_values().max_by_key(Vec::len);
+        most.and_then(|most| idlest(&most))
     }
 }
 
-async fn serve_one(stream: TcpStream, router: Router, asked: Arc<AtomicU64>, turns: [Arc<Turns>; 2]) {
+/// What one client can have many addresses of: an address of IPv4, or 64 bits of one of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+    }
+}
+
+struct Client {
+    peer: IpAddr,
+    seen: Arc<Seen>,
+    access: Access,
+    turns: [Arc<Turns>; 2],
+}
+
+async fn serve_one(stream: TcpStream, router: Router, client: Client) {
+    let Some(certificate) = client.access.certificate() else { return answer(stream, router, client).await };
+    let access = client.access.clone();
+    if let Some(stream) = access.handshakes().make(stream, certificate).await {
+        answer(stream, router, client).await;
+    }
+}
+
+async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, client: Client) {
+    let Client { peer, seen, access, turns } = client;
     let router = TowerToHyperService::new(router);
     let is_endless = Arc::new(AtomicBool::new(false));
     let mark = Arc::clone(&is_endless);
     let answer = service_fn(move |request: Request<Incoming>| {
-        asked.store(Timestamp::now().as_nanos(), Ordering::Relaxed);
+        let is_admitted = access.admits(request.uri(), request.headers());
+        seen.asked.store(Timestamp::now().as_nanos(), Ordering::Relaxed);
+        let has_token = is_admitted && request.headers().contains_key(AUTHORIZATION);
+        seen.is_trusted.fetch_or(has_token, Ordering::Relaxed);
         let [quick, disk] = &turns;
         let turns = if waits_for_disk(request.uri()) { disk } else { quick };
-        let (answer, turns, mark) = (router.call(request), Arc::clone(turns), Arc::clone(&mark));
+        let (turns, mark, access) = (Arc::clone(turns), Arc::clone(&mark), access.clone());
+        let answer = is_admitted.then(|| router.call(request));
         async move {
+            let Some(answer) = answer else {
+                return access.refusals().turns().take(async { Ok(access.refuse(peer)) }).await;
+            };
             let answer = turns.take(answer).await;
             let is_endless = answer.as_ref().is_ok_and(|it| it.extensions().get::<Endless>().is_some());
             mark.store(is_endless, Ordering::Relaxed);

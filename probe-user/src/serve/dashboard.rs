@@ -4,16 +4,17 @@
 //! the page writes texts as texts (`docs/dashboard.md`).
 
 use axum::{
-    Router,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use ring::digest::{SHA256, digest};
 
+use super::route::{Answer, Body, Route, get_route};
+
 /// The plain list of paths, for clients that do not ask for a page.
 const PATHS: &str = "hostprobe\n\n/health\n/livez\n/readyz\n/metrics\n/api/v1/status\n/api/v1/incidents\n\
-/api/v1/incidents/ID\n/api/v1/report?since=30d&service=NAME\n/api/v1/uptime?since=24h&service=NAME\n/events\n\
+/api/v1/incidents/ID\n/api/v1/report?since=30d&service=NAME\n/api/v1/uptime?since=24h&service=NAME\n/api/v1/openapi.json\n/events\n\
 POST /beat/NAME\n";
 
 /// What the browser may do with the page: run and load the files of this origin, and put no text into it as HTML.
@@ -61,13 +62,33 @@ const FILES: [File; 11] = [
     file!("uptime.js", SCRIPT),
 ];
 
-pub(super) fn router() -> Router {
+pub(super) fn routes() -> Vec<Route> {
     let index = Prepared::of(PAGE);
-    let router = Router::new().route("/", get(|headers: HeaderMap| async move { root(index, &headers) }));
-    FILES.into_iter().fold(router, |router, file| {
+    let page = Answer {
+        bodies: vec![Body::Of("text/html"), Body::Of("text/plain")],
+        ..Answer::of("text/html", "The page, or a list of paths for clients that do not ask for a page.")
+    };
+    let mut routes = vec![get_route(
+        ("/", "dashboard"),
+        "The dashboard.",
+        vec![page, known()],
+        get(|headers: HeaderMap| async move { root(index, &headers) }),
+    )];
+    routes.extend(FILES.into_iter().map(|file| {
         let made = Prepared::of(file);
-        router.route(file.path, get(|headers: HeaderMap| async move { made.for_client(&headers) }))
-    })
+        let media_type = file.content_type.split(';').next().unwrap_or_default();
+        get_route(
+            (file.path, file.path.trim_start_matches('/')),
+            "A file of the dashboard.",
+            vec![Answer::of(media_type, "The file."), known()],
+            get(|headers: HeaderMap| async move { made.for_client(&headers) }),
+        )
+    }));
+    routes
+}
+
+fn known() -> Answer {
+    Answer { status: 304, meaning: "The client has it already.", bodies: Vec::new() }
 }
 
 /// A page for browsers; everything else gets the list, as `curl` does, which accepts `*/*`.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::view::{HostIncident, ServiceView, View};
@@ -11,8 +12,9 @@ use crate::{
 };
 
 /// The state of a daemon or service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "HealthState")]
 pub enum Status {
     /// All is well.
     Healthy,
@@ -23,7 +25,7 @@ pub enum Status {
 }
 
 /// The answer of `/health`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Health {
     /// The host as a whole: unhealthy if a critical service fails, degraded if anything else is not healthy.
     pub status: Status,
@@ -34,7 +36,7 @@ pub struct Health {
 }
 
 /// One service.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Check {
     pub status: Status,
     /// The duration of its last probe, in milliseconds; null before the first answer.

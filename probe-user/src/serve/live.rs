@@ -6,7 +6,6 @@
 use std::{convert::Infallible, fmt::Write as _, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
     body::{Body, Bytes},
     extract::State,
     http::{HeaderMap, StatusCode, header},
@@ -21,6 +20,7 @@ use tokio::{
 
 use super::{
     connections::{CONNECTIONS_MAX, Endless},
+    route::{Answer, Method, Parameter, Route},
     shown::Shown,
 };
 use crate::emit::{Batch, Watcher};
@@ -43,9 +43,21 @@ struct Live {
     places: Arc<Semaphore>,
 }
 
-pub(super) fn router(shown: Shown) -> Router {
+pub(super) fn route(shown: Shown) -> Route {
     let live = Live { shown, places: Arc::new(Semaphore::new(WATCHERS)) };
-    Router::new().route("/events", get(events)).with_state(live)
+    Route {
+        path: "/events",
+        method: Method::Get,
+        id: "events",
+        summary: "The event stream as it grows, as server-sent events; it has no end.",
+        is_open: false,
+        parameters: &[Parameter::LastEventId],
+        answers: vec![
+            Answer::of("text/event-stream", "The events. `hostprobe schema events` describes the objects."),
+            Answer::text(503, "As many clients as are allowed watch already."),
+        ],
+        handler: get(events).with_state(live),
+    }
 }
 
 async fn events(State(Live { shown, places }): State<Live>, headers: HeaderMap) -> Response {

@@ -11,10 +11,11 @@ use crate::config::duration;
 const QUERY_MAX: usize = 512;
 
 /// The longest name of a service, in bytes.
-const NAME_MAX: usize = 128;
+pub(super) const NAME_MAX: usize = 128;
 
-/// The longest period that is asked for: more is not kept.
-const LONGEST: Duration = Duration::from_secs(400 * 24 * 3600);
+/// The longest period that is asked for, in days: more is not kept.
+pub(super) const LONGEST_DAYS: u64 = 400;
+const LONGEST: Duration = Duration::from_secs(LONGEST_DAYS * 24 * 3600);
 
 /// The parameters that some answers take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,8 +62,9 @@ fn period(text: &str) -> Result<Duration, String> {
 }
 
 fn service(text: &str) -> Result<String, String> {
-    if text.is_empty() || text.len() > NAME_MAX {
-        return Err(format!("service: expected a name of 1 to {NAME_MAX} bytes"));
+    // The names of services have no others (`config/check/service.rs`).
+    if text.is_empty() || text.len() > NAME_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("service: expected a name of 1 to {NAME_MAX} visible characters of ASCII"));
     }
     Ok(text.to_owned())
 }
@@ -91,6 +93,8 @@ mod tests {
             "?since=-1h",
             "?service=",
             "?service=%ff",
+            "?service=a+b",
+            "?service=%C3%A4",
             "?other=1",
             "?since=1d&since=2d",
             &long,

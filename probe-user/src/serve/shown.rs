@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{metrics::Metrics, past::Past, status::Status, view::View};
 use crate::{
-    emit::{Origin, Tail},
+    emit::{Names, Origin, Tail},
     probe::heartbeat::Heartbeats,
     store::{
         history::{History, Listed},
@@ -35,6 +35,22 @@ pub struct Shown {
     pub heartbeats: Heartbeats,
     /// The incidents before those.
     pub past: Past,
+}
+
+impl Default for Shown {
+    /// Of a daemon that has seen nothing yet.
+    fn default() -> Self {
+        let origin = Origin::default();
+        Self {
+            origin: Arc::new(origin),
+            view: watch::channel(Arc::default()).1,
+            metrics: Arc::new(Metrics::new(Names::default())),
+            history: Arc::default(),
+            tail: Tail::default(),
+            heartbeats: Heartbeats::default(),
+            past: Past::default(),
+        }
+    }
 }
 
 impl Shown {

@@ -1,5 +1,6 @@
 //! What `/api/v1/status` answers.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::view::{Dependency, View};
@@ -11,7 +12,7 @@ use crate::{
 };
 
 /// The daemon and its services.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// Whether the daemon watches.
     pub ready: bool,
@@ -36,7 +37,7 @@ pub struct Status {
 }
 
 /// An open incident of the host.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostIncident {
     /// Its id.
     pub incident: String,
@@ -54,7 +55,8 @@ pub struct HostIncident {
 }
 
 /// One service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ServiceStatus")]
 pub struct Service {
     /// Its name.
     pub name: String,
@@ -107,7 +109,7 @@ pub struct Service {
 }
 
 /// An operator's order in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Order {
     pub command: wire::CommandKind,
     /// Who gave it.
@@ -134,7 +136,7 @@ impl From<&fact::Order> for Order {
 }
 
 /// What the daemon counted since its start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counters {
     /// The number of published events.
     pub events: u64,

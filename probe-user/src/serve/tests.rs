@@ -61,7 +61,7 @@ impl Served {
             heartbeats: Default::default(),
             past: Past::default(),
         };
-        let server = tokio::spawn(serve(listener, shown, async {
+        let server = tokio::spawn(serve(listener, Access::default(), shown, async {
             over.await.unwrap();
         }));
         Self { address, view, shutdown, server }

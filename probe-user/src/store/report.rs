@@ -5,6 +5,7 @@ mod uptime;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rollup::{Class, Count, Totals};
@@ -52,7 +53,7 @@ pub struct PastIncident {
 }
 
 /// How available services were, and how their incidents went.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// The period: RFC 3339, UTC.
     pub from: String,
@@ -65,7 +66,7 @@ pub struct Report {
 }
 
 /// A drill: a real fault on purpose. The times are in milliseconds since the fault.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PastDrill {
     pub id: String,
     pub service: String,
@@ -86,7 +87,7 @@ pub struct PastDrill {
 }
 
 /// One service in the period.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServiceReport {
     pub service: String,
     /// The share of the time, 0 to 1, in which it worked, of the time in which it was to work and was watched. Absent if there
@@ -109,7 +110,7 @@ pub struct ServiceReport {
 
 /// The time of a service in each class, in milliseconds. Together they are the period, or what is left of it from the first
 /// record of the service on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Times {
     pub healthy: f64,
     /// It worked, but not as it should. Counts as available.
@@ -131,14 +132,14 @@ pub struct Times {
     pub not_observed: f64,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Probes {
     pub made: i64,
     pub failed: i64,
 }
 
 /// The incidents that were open at some time in the period, without those of drills.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Incidents {
     pub total: usize,
     /// Their number by their latest verdict.
@@ -146,7 +147,7 @@ pub struct Incidents {
     pub open: Vec<OpenIncident>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OpenIncident {
     pub id: String,
     pub verdict: String,
@@ -155,7 +156,7 @@ pub struct OpenIncident {
 }
 
 /// Restarts for incidents. Those that an operator asked for are not counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Restarts {
     pub done: i64,
     pub failed: i64,
@@ -163,7 +164,7 @@ pub struct Restarts {
     pub held: i64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Recovery {
     /// The incident.
     pub id: String,

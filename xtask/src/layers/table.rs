@@ -9,7 +9,7 @@ use super::{module::Tree, reference::Reference, resolve::Target};
 pub const LAYERS: &[&[&str]] = &[
     &["bounded_thread", "progress"],
     &["account", "clock", "descriptors", "escape", "json_schema", "outcomes", "redact", "untrusted_file"],
-    &["growth", "rotated_file"],
+    &["file_stamp", "growth", "rotated_file", "server_certificate"],
     &["fact"],
     &["config"],
     &["host"],

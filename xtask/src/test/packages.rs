@@ -13,13 +13,14 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 43] = [
+const PACKAGES: [&str; 46] = [
     "binutils",
     "bsdutils",
     "busybox-static",
     "chromium",
     "chromium-driver",
     "crun",
+    "curl",
     "dbus",
     "dnsmasq-base",
     "earlyoom",
@@ -46,6 +47,7 @@ const PACKAGES: [&str; 43] = [
     "prometheus-alertmanager",
     "python3-aiosmtpd",
     "python3-grpcio",
+    "python3-venv",
     "rabbitmq-server",
     "redis-server",
     "rpm",
@@ -57,6 +59,7 @@ const PACKAGES: [&str; 43] = [
     "tmux",
     "util-linux",
     "wrk",
+    "zstd",
 ];
 
 /// Debian's package scripts ask this program whether they may start a service.

@@ -19,7 +19,7 @@ pub struct LostLines {
 }
 
 fn rotation(exec: &Exec) -> Rotation {
-    Rotation { max_bytes: exec.output_max.unwrap_or(u64::MAX), keep: exec.output_keep }
+    Rotation::by_size(exec.output_max.unwrap_or(u64::MAX), exec.output_keep)
 }
 
 #[derive(Debug)]

@@ -73,11 +73,16 @@ fn output_max(written: &file::Service, found: &mut Findings) -> Option<u64> {
         }
         return None;
     };
+    Some(least_output_max(max, found))
+}
+
+/// The size of an `output_max`, of which a smaller one is refused.
+pub(super) fn least_output_max(max: &Spanned<Text<Size>>, found: &mut Findings) -> u64 {
     let Text(Size(bytes)) = *max.get_ref();
     if bytes < OUTPUT_MAX_LEAST {
         found.error(max.span(), format!("`output_max` is {bytes} bytes; expected at least \"64KiB\""));
     }
-    Some(bytes)
+    bytes
 }
 
 /// Complains about keys of a command in a service that has none.

@@ -10,15 +10,13 @@ use crate::config::{
     protocol::ProbeKeys,
     read,
     secret::Secret,
+    served::{NO_TOKEN, is_token},
     spanned::Spanned,
     values::{At, Table, quote},
 };
 
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 const EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=LONGEST;
-
-/// A shorter token can be guessed.
-const TOKEN_LEAST: usize = 16;
 
 /// The heartbeat of a probe, if it is right.
 pub(super) fn heartbeat(written: &ProbeKeys, found: &mut Findings) -> Option<Heartbeat> {
@@ -53,13 +51,8 @@ fn token(file: &At<String>, found: &mut Findings) -> Option<Secret> {
             return None;
         }
     };
-    if content.text.len() < TOKEN_LEAST || content.text.contains(|char: char| !char.is_ascii_graphic()) {
-        let message = format!(
-            "the token in {} can be guessed or not be sent; expected at least {TOKEN_LEAST} characters of ASCII \
-             without blanks",
-            path.display()
-        );
-        found.error(file.span(), message);
+    if !is_token(&content.text) {
+        found.error(file.span(), format!("the token in {} {NO_TOKEN}", path.display()));
     }
     if content.readable_by_others {
         let warning = format!("the token file {} may be read by others (chmod 600)", path.display());

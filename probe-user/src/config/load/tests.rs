@@ -184,7 +184,7 @@ expect = { status = [\"200\"] }
     refused(
         text,
         &[
-            "2:1: unknown key `listne` (did you mean `listen`?); expected `listen` or `public_url`",
+            "2:1: unknown key `listne` (did you mean `listen`?); expected one of `listen`, `public_url`, `tls`, `token_file`",
             "4:8: found integer `5`; expected a string",
             "5:12: found a string; expected true or false",
             "6:19: found integer `1`; expected a string",

@@ -84,7 +84,8 @@ pub(super) async fn announce(
         names = names.with_removed(removed_services(config, &names, &state.remembered));
         state.memories = state.remembered.take_memories(&names, &origin);
     }
-    let emitter = Emitter::new(origin.clone(), names.clone(), open_outputs(&config.events).await?);
+    let outputs = open_outputs(&config.events, config.event_files).await?;
+    let emitter = Emitter::new(origin.clone(), names.clone(), outputs);
     let (views, view) = watch::channel(Arc::default());
     let coverage = attached.sensors.coverage().to_vec();
     let start = Timestamp::now();

@@ -1,7 +1,5 @@
 //! The first phase of the start: everything that needs the rights that the daemon then drops.
 
-use std::net::SocketAddr;
-
 use tokio::net::TcpListener;
 
 use super::options::{RunError, RunOptions};
@@ -14,7 +12,7 @@ use crate::{
     inspect::oom_report::OomLog,
     process::privileges,
     sensor::{Sensors, ebpf::Options},
-    serve::{self, control::ControlSocket},
+    serve::{self, Access, control::ControlSocket},
 };
 
 /// What the first phase opened.
@@ -24,10 +22,16 @@ pub(super) struct Attached {
     pub(super) place: Place,
     pub(super) reader: ProcReader,
     pub(super) sensors: Sensors,
-    /// The address for health and metrics.
-    pub(super) listener: Option<TcpListener>,
+    /// Where health and metrics are served.
+    pub(super) page: Option<Page>,
     pub(super) control: Option<ControlSocket>,
     pub(super) oom_log: OomLog,
+}
+
+/// Where and to whom health and metrics are served.
+pub(super) struct Page {
+    pub(super) listener: TcpListener,
+    pub(super) access: Access,
 }
 
 /// Attaches the sensors, binds the HTTP port, and drops the rights that are not needed afterwards.
@@ -42,12 +46,12 @@ pub(super) async fn attach(config: &Config, options: &RunOptions) -> Result<Atta
     sensors.coverage().iter().for_each(warn_of);
     report_clock(&config.host);
     // A port below 1024 takes a right as well.
-    let listener = listen(config.http).await;
+    let page = listen(config).await;
     // To give the socket to a group takes a right, too.
     let control = control(config).await;
     let oom_log = OomLog::open();
     privileges::drop_unneeded(config, sensors.ebpf());
-    Ok(Attached { began, place, reader, sensors, listener, control, oom_log })
+    Ok(Attached { began, place, reader, sensors, page, control, oom_log })
 }
 
 /// Finds out where the daemon runs, and says so. It has to be a place where `/proc` and the kernel call a process the same.
@@ -107,9 +111,10 @@ fn report_clock(host: &HostOptions) {
 
 /// Binds the address for health and metrics. If that fails, the daemon runs without it: to watch matters more than to
 /// be watched.
-async fn listen(address: Option<SocketAddr>) -> Option<TcpListener> {
-    let bound = serve::bind(address?).await;
-    bound.inspect_err(|error| tracing::error!("http: health and metrics are not served: {error}")).ok()
+async fn listen(config: &Config) -> Option<Page> {
+    let bound = serve::bind(config.http?).await.map_err(|error| error.to_string());
+    let page = bound.and_then(|listener| Ok(Page { listener, access: Access::read(config)? }));
+    page.inspect_err(|error| tracing::error!("http: health and metrics are not served: {error}")).ok()
 }
 
 /// Makes the control socket. If that fails, the daemon runs without it.

@@ -6,11 +6,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::TcpListener;
-
 use super::{
     announce::{Announced, State},
-    attach::Attached,
+    attach::{Attached, Page},
     inbox::{Inbox, Senders},
     options::{RunError, RunOptions},
 };
@@ -65,7 +63,7 @@ pub(super) async fn wire(
     attached: Attached,
     announced: Announced,
 ) -> Result<Wired, RunError> {
-    let Attached { began, place: _, reader, sensors, listener, control, oom_log } = attached;
+    let Attached { began, place: _, reader, sensors, page, control, oom_log } = attached;
     let Announced { origin, names, publisher, state, view, engine, seen, self_test: _ } = announced;
     let drill_directory = state.as_ref().map(|_| config.state.directory.clone());
     let begun = drill_directory.as_deref().map(|directory| LastRun::begin(directory, &origin.boot_id));
@@ -91,8 +89,8 @@ pub(super) async fn wire(
     if let Some(socket) = control {
         tokio::spawn(serve::control::serve(socket, shown.clone(), senders.requests.clone()));
     }
-    let page = listener.map(|listener| show(listener, shown));
-    let page = config.public_url.clone().or(page);
+    let own_page = page.map(|page| show(page, shown));
+    let page = config.public_url.clone().or(own_page);
     let (directory, store, mut remembered, memories) = match state {
         Some(State { directory, store, remembered, memories }) => {
             (Some(directory), store, remembered, memories)
@@ -239,12 +237,12 @@ fn heartbeats(config: &Config, state: Option<&State>, off: Duration) -> Heartbea
 }
 
 /// Serves health and metrics, and returns the address for people.
-fn show(listener: TcpListener, shown: Shown) -> String {
+fn show(Page { listener, access }: Page, shown: Shown) -> String {
     let address = listener.local_addr().map(|address| address.to_string());
-    let page = format!("http://{}/", address.as_deref().unwrap_or("localhost"));
+    let page = format!("{}://{}/", access.scheme(), address.as_deref().unwrap_or("localhost"));
     tracing::info!("http: health and metrics are at {page}");
     tokio::spawn(async move {
-        if let Err(error) = serve::serve(listener, shown, std::future::pending()).await {
+        if let Err(error) = serve::serve(listener, access, shown, std::future::pending()).await {
             tracing::error!("http: health and metrics are no longer served: {error}");
         }
     });

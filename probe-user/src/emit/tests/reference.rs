@@ -102,7 +102,7 @@ fn fields(schema: &Value, object: &Value, path: &str, page: &mut String) {
     }
 }
 
-fn resolved<'s>(schema: &'s Value, node: &'s Value) -> &'s Value {
+pub(super) fn resolved<'s>(schema: &'s Value, node: &'s Value) -> &'s Value {
     let target =
         node["$ref"].as_str().and_then(|reference| schema.pointer(reference.trim_start_matches('#')));
     target.unwrap_or(node)

@@ -1,10 +1,6 @@
 //! The files of `tls`: read again once one of them has changed.
 
-use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use rustls::{
     ClientConfig, ConfigBuilder,
@@ -16,6 +12,7 @@ use crate::{
     bounded_thread::NoAnswer,
     config::{TlsIdentity, TlsOptions},
     fact::ProbeFailure,
+    file_stamp::{Stamps, stamp},
     probe::{failure::kind_without, progress::Waiting},
     untrusted_file::{self, FileError},
 };
@@ -50,12 +47,6 @@ pub(super) struct Files {
     pub(super) trusted: Option<Vec<CertificateDer<'static>>>,
     pub(super) identity: Option<Identity>,
 }
-
-/// By what a changed file is recognized: inode, length, and the times of its content and of its inode.
-pub(super) type Stamp = Option<[i64; 6]>;
-
-/// Those of several files.
-pub(super) type Stamps = Vec<Stamp>;
 
 /// A client's certificate, with those that sign it, and its key.
 #[derive(Debug)]
@@ -96,13 +87,6 @@ pub(super) async fn read_if_changed(
     waiting.for_files("the files of `tls`", work).await?
 }
 
-/// None for a file that cannot be looked at. It may block.
-pub(super) fn stamp(path: &Path) -> Stamp {
-    let meta = fs::metadata(path).ok()?;
-    let (inode, length) = (meta.ino().cast_signed(), meta.size().cast_signed());
-    Some([inode, length, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()])
-}
-
 fn read(options: &TlsOptions, stamps: Stamps) -> Result<Files, TlsFileError> {
     let TlsOptions { ca_file, identity, .. } = options;
     let trusted = ca_file.as_deref().map(|path| certificates("ca_file", path)).transpose()?;
@@ -139,6 +123,8 @@ fn private_key(key: &'static str, path: &Path) -> Result<PrivateKeyDer<'static>,
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     async fn error(options: &TlsOptions) -> String {

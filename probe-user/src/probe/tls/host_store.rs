@@ -5,11 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    files::{self, Stamps},
-    verify::{Trusted, trusting},
+use super::verify::{Trusted, trusting};
+use crate::{
+    bounded_thread,
+    file_stamp::{Stamps, stamp},
+    probe::progress::Waiting,
 };
-use crate::{bounded_thread, probe::progress::Waiting};
 
 /// How long the store is taken to be as it was: a probe looks whether it has changed once this time is over.
 const FRESH: Duration = Duration::from_secs(10);
@@ -60,7 +61,7 @@ impl HostStore {
     fn read_if_changed(&self) -> Result<Arc<Trusted>, String> {
         let places = openssl_probe::probe();
         let places = places.cert_file.iter().chain(&places.cert_dir);
-        let stamps: Stamps = places.map(|path| files::stamp(path)).collect();
+        let stamps: Stamps = places.map(|path| stamp(path)).collect();
         let unchanged = self.known().filter(|known| known.stamps == stamps && known.trusted.is_ok());
         let trusted = unchanged.map_or_else(read, |known| known.trusted);
         let known = Known { checked: Instant::now(), stamps, trusted: trusted.clone() };

@@ -1,3 +1,5 @@
+mod monitoring;
+
 use std::collections::BTreeMap;
 
 use super::*;

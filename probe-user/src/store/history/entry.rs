@@ -1,5 +1,6 @@
 //! One entry of an incident's timeline.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::emit::{action::Action, clipped, wire::Record};
@@ -8,8 +9,9 @@ use crate::emit::{action::Action, clipped, wire::Record};
 pub(super) const MESSAGE: usize = 1000;
 
 /// What an entry of a timeline is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(rename = "TimelineAction")]
 pub enum What {
     /// An event of the stream, by its `event.action`.
     Event(Action),
@@ -17,7 +19,7 @@ pub enum What {
 }
 
 /// What is no event of the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Further {
     /// Of `incident.changes`.
@@ -27,7 +29,8 @@ pub enum Further {
 }
 
 /// One entry of an incident's timeline.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "TimelineEntry")]
 pub struct Entry {
     /// `event.id`; empty if it is no event.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -1,9 +1,10 @@
 //! What many durations have in common.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Quantiles of durations by the nearest rank: each is one of the durations.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Spread {
     /// How many durations there are. With less than 20, the 95th percentile is the longest.
     pub count: usize,

@@ -1,5 +1,6 @@
 //! How available one service was, hour by hour or day by day.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Period, Times, availability, wall};
@@ -19,7 +20,7 @@ pub struct Span {
 }
 
 /// How available one service was in a period, part by part.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Uptime {
     pub service: String,
     /// The period: RFC 3339, UTC.
@@ -32,7 +33,7 @@ pub struct Uptime {
 }
 
 /// A part of the period: a whole hour or day of UTC, or several where no shorter sums are kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Part {
     /// RFC 3339, UTC.
     pub start: String,

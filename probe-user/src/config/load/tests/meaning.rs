@@ -387,10 +387,6 @@ fn the_daemons_own_parts_are_checked() {
 fn a_doubtful_value_gets_a_warning() {
     for (text, expected) in [
         (
-            "[http]\nlisten = \"0.0.0.0:9464\"".to_owned(),
-            "2:10: health and metrics are served on 0.0.0.0:9464 to all who can reach it",
-        ),
-        (
             probe("tcp = \"h:1\"\ntimeout = \"11s\""),
             "5:11: a probe may take 11s but is due every 10s: while it hangs, the next ones wait",
         ),

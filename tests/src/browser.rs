@@ -9,16 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hostprobe_tests::{
-    http::free_port,
-    parts::{available, built, require},
-    process::Running,
-};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::webdriver::Session;
+use crate::{
+    http::free_port,
+    parts::{available, built, require},
+    process::Running,
+    webdriver::Session,
+};
 
 const DRIVER: &str = "/usr/bin/chromedriver";
 const BROWSER: &str = "/usr/bin/chromium";
@@ -85,6 +85,12 @@ impl Browser {
     pub fn show(&self, view: &str) {
         self.command("POST", "/url", &json!({ "url": "about:blank" }));
         self.command("POST", "/url", &json!({ "url": format!("{}/#/{view}", self.origin) }));
+    }
+
+    /// Opens an address.
+    #[track_caller]
+    pub fn visit(&self, address: &str) {
+        self.command("POST", "/url", &json!({ "url": address }));
     }
 
     /// What a script returns.
@@ -163,7 +169,7 @@ impl Browser {
         let picture = self.command("GET", "/screenshot", &Value::Null);
         let picture = decoded(picture.as_str().unwrap_or_default());
         assert!(picture.len() < 150_000, "{name}: {} bytes", picture.len());
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/images");
         fs::create_dir_all(&folder).expect("the folder of the documentation");
         fs::write(folder.join(name), picture).expect("it is written");
     }
