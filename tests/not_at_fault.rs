@@ -254,6 +254,63 @@ fn a_redis_that_saves_its_data_in_the_foreground_is_held_until_it_is_done() {
     daemon.stop();
 }
 
+/// Looks up a name for each request.
+const LOOKS_UP: &str = r#"
+import http.server, socket, sys
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        socket.getaddrinfo("store.example", 80)
+        self.send_response(204)
+        self.end_headers()
+    def log_message(self, *words):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
+"#;
+
+#[test]
+fn a_service_that_waits_for_a_silent_dns_server_is_held_until_that_answers() {
+    const DNSMASQ: &str = "/usr/sbin/dnsmasq";
+    if !require_root() || !require("dnsmasq-base", DNSMASQ) || !require("python3", "/usr/bin/python3") {
+        return;
+    }
+    let (folder, port) = (TempDir::new().expect("a folder"), free_port());
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).expect("it is written");
+        path.display().to_string()
+    };
+    let mut resolver = std::process::Command::new(DNSMASQ);
+    resolver.args([
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--pid-file=",
+    ]);
+    resolver.args(["--listen-address=127.0.0.77", "--bind-interfaces", "--address=/store.example/192.0.2.1"]);
+    let resolver = Running::start(&mut resolver, Signal::KILL);
+    let settings = file("resolv.conf", "nameserver 127.0.0.77\n");
+    let program = file("looks_up.py", LOOKS_UP);
+    let start_it = format!("mount --bind {settings} /etc/resolv.conf && exec python3 {program} {port}");
+    let command = words(&["/usr/bin/unshare", "--mount", "/bin/sh", "-c", &start_it]);
+    let probe = format!("http = \"http://127.0.0.1:{port}/\"");
+    let config = service("app", &command, &probe, QUICK, folder.path()) + "enabled = true\n";
+    let mut daemon = start(&config);
+    wait_until_healthy(&daemon, "app");
+    let mark = daemon.mark();
+    resolver.signal(Signal::STOP);
+    let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", "app"), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "unhealthy", "{opened:#}");
+    let words = "it waits for the DNS server 127.0.0.77:53, which does not answer it";
+    assert!(text(&opened, "incident.summary").contains(words), "{opened:#}");
+    let held = daemon.wait_for_after(mark, |event| is(event, "restart.hold", "app"), LONG);
+    assert_eq!(text(&held, "event.reason"), "a restart does not mend what it connects to");
+    resolver.signal(Signal::CONT);
+    daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "app"), LONG);
+    assert_eq!(restarts(&daemon, mark, "app"), [""; 0]);
+    daemon.stop();
+}
+
 #[test]
 fn a_redis_whose_clients_are_paused_is_let_be_and_one_that_a_command_holds_is_not() {
     if !require_root() || !require("redis-server", Redis::PROGRAM) {

@@ -7,6 +7,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     net::SocketAddr,
+    thread,
     time::Duration,
 };
 
@@ -19,6 +20,10 @@ const TICKS: Duration = Duration::from_millis(20);
 /// A connection over which nothing ever came back, and more than this went out, is a log and no question. In segments.
 const QUESTION_MAX: u32 = 16;
 
+/// Where DNS servers listen, and how long a question to one is looked at: the answer of one that works comes sooner.
+const DNS: u16 = 53;
+const DNS_OVER: Duration = Duration::from_millis(50);
+
 /// What a service waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Awaited {
@@ -28,7 +33,7 @@ pub struct Awaited {
 
 impl ProcReader {
     /// The server that a service with this main process waits for: the service has read what each of the daemon's waiting
-    /// probes asked, has asked that server as often since, and had no answer.
+    /// probes asked, has asked that server as often since, and had no answer. Or it has such a question to a DNS server.
     ///
     /// None where no probe waits, and where the service is in another network namespace, which the kernel does not
     /// show.
@@ -43,18 +48,37 @@ impl ProcReader {
         let own: HashSet<u64> = self.socket_inodes(std::process::id()).into_iter().collect();
         let its: HashSet<u64> = pids.iter().flat_map(|&pid| self.socket_inodes(pid)).collect();
         let found = sockdiag::exchanges().ok()?;
-        awaited(&found, &ports, &own, &its).map(|server| Awaited { at, server })
+        let waiting = waiting(&found, &ports, &own, &its)?;
+        let server =
+            awaited(&found, &ports, &its, &waiting).or_else(|| self.awaited_resolver(main.pid, &its))?;
+        Some(Awaited { at, server })
+    }
+
+    /// The DNS server that one of these sockets has a question at, which that does not answer at once.
+    fn awaited_resolver(&self, pid: u32, its: &HashSet<u64>) -> Option<SocketAddr> {
+        let net = self.folder(pid).join("net");
+        let questions = || {
+            let found = self.datagrams_to(&net, DNS).unwrap_or_default();
+            found.into_iter().filter(|it| its.contains(&it.inode)).map(|it| (it.inode, it.remote))
+        };
+        let before: HashSet<_> = questions().collect();
+        if before.is_empty() {
+            return None;
+        }
+        thread::sleep(DNS_OVER);
+        questions().find(|question| before.contains(question)).map(|(_, server)| server)
     }
 }
 
-/// The same, from the connections of a network namespace, the ports of the service, and the inodes of the daemon's
-/// sockets and of the service's.
-fn awaited(
-    found: &[Exchange],
+/// The service's ends of the connections by which probes wait for it, if it has read what each of them asked. From the
+/// connections of a network namespace, the ports of the service, and the inodes of the daemon's sockets and of the
+/// service's.
+fn waiting<'a>(
+    found: &'a [Exchange],
     ports: &HashSet<u16>,
     own: &HashSet<u64>,
     its: &HashSet<u64>,
-) -> Option<SocketAddr> {
+) -> Option<Vec<&'a Exchange>> {
     let to_service = |it: &&Exchange| ports.contains(&it.connection.remote.port());
     let probes: HashSet<SocketAddr> = found
         .iter()
@@ -67,9 +91,17 @@ fn awaited(
     };
     let waiting: Vec<_> = found.iter().filter(at_service).collect();
     let is_read = |it: &&Exchange| its.contains(&it.connection.inode) && it.unread == 0;
-    if waiting.is_empty() || waiting.len() < probes.len() || !waiting.iter().all(is_read) {
-        return None;
-    }
+    let is_all = !waiting.is_empty() && waiting.len() >= probes.len() && waiting.iter().all(is_read);
+    is_all.then_some(waiting)
+}
+
+/// The server that the service has asked for each of these connections since, without an answer.
+fn awaited(
+    found: &[Exchange],
+    ports: &HashSet<u16>,
+    its: &HashSet<u64>,
+    waiting: &[&Exchange],
+) -> Option<SocketAddr> {
     let first_asked = waiting.iter().map(|it| it.received_ago).max()?;
     let mut asked: HashMap<SocketAddr, usize> = HashMap::new();
     let outbound = found.iter().filter(|it| its.contains(&it.connection.inode));
@@ -119,12 +151,10 @@ mod tests {
     const LOG: u64 = 12;
 
     fn find(found: &[Exchange]) -> Option<SocketAddr> {
-        awaited(
-            found,
-            &HashSet::from([80]),
-            &HashSet::from([PROBE, 2]),
-            &HashSet::from([SERVED, ASKED, LOG, 13]),
-        )
+        let ports = HashSet::from([80]);
+        let its = HashSet::from([SERVED, ASKED, LOG, 13]);
+        let waiting = waiting(found, &ports, &HashSet::from([PROBE, 2]), &its)?;
+        awaited(found, &ports, &its, &waiting)
     }
 
     /// A probe that waits since 700 ms, and a service that has asked a server for it 1 ms later.

@@ -47,10 +47,22 @@ impl ProcReader {
         of_interest: impl Fn(&Connection) -> bool,
     ) -> Result<Vec<Connection>, ReadError> {
         let mut found = Vec::new();
-        tcp_table::read(net, |row| {
+        tcp_table::read(net, tcp_table::TCP, |row| {
             if found.len() < CONNECTIONS_MAX {
                 found.extend(connection(row).filter(|it| of_interest(it)));
             }
+        })?;
+        Ok(found)
+    }
+
+    /// The UDP sockets below a `net` folder of `/proc` that are connected to this port, and have received nothing that is
+    /// still to be read.
+    pub(super) fn datagrams_to(&self, net: &Path, port: u16) -> Result<Vec<Connection>, ReadError> {
+        let mut found = Vec::new();
+        tcp_table::read(net, tcp_table::UDP, |row| {
+            let is_open = row.state == TcpState::Established && found.len() < CONNECTIONS_MAX;
+            let socket = connection(row).filter(|_| is_open);
+            found.extend(socket.filter(|it| it.remote.port() == port && it.received == 0));
         })?;
         Ok(found)
     }
@@ -141,6 +153,27 @@ mod tests {
             inode,
         });
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn datagrams_that_wait_for_an_answer_are_those_of_connected_sockets_without_one() {
+        let host = FakeHost::v2();
+        let row = |nth: u32, remote: &str, state: &str, received: &str, inode: u64| {
+            format!(
+                "  {nth}: 0100007F:B000 {remote} {state} 00000000:{received} 00:00000000 00000000     0        0 {inode} 2 x 0\n"
+            )
+        };
+        let rows = [
+            row(1, "4D00007F:0035", "01", "00000000", 100),
+            row(2, "4D00007F:0035", "01", "00000300", 101),
+            row(3, "4D00007F:0036", "01", "00000000", 102),
+            row(4, "00000000:0000", "07", "00000000", 103),
+        ];
+        host.write("proc/net/udp", rows.concat().as_bytes());
+        let reader = host.reader();
+        let found = reader.datagrams_to(&reader.proc().join("net"), 53).unwrap();
+        let found: Vec<_> = found.iter().map(|it| (it.inode, it.remote.to_string())).collect();
+        assert_eq!(found, [(100, "127.0.0.77:53".to_owned())]);
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl ProcReader {
     pub(super) fn listening(&self, net: &Path) -> Result<Sockets, ReadError> {
         let mut sockets = Sockets::new();
         // Most lines of a busy host are connections, so the rest of such a line is not parsed.
-        tcp_table::read(net, |row| {
+        tcp_table::read(net, tcp_table::TCP, |row| {
             if row.state == TcpState::Listen
                 && let (Some(local), Some(inode)) = (row.local(), row.inode())
             {

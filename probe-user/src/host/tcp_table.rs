@@ -1,4 +1,4 @@
-//! The tables `tcp` and `tcp6` below a `net` folder of `/proc`, row by row.
+//! The tables `tcp` and `tcp6` below a `net` folder of `/proc`, row by row. Those of UDP have the same form.
 
 use std::{
     fs::File,
@@ -29,14 +29,18 @@ pub(super) struct Queues {
     pub(super) retransmits: u32,
 }
 
-/// Gives each row to `on_row`.
-pub(super) fn read(net: &Path, mut on_row: impl FnMut(Row<'_>)) -> Result<(), ReadError> {
-    for name in ["tcp", "tcp6"] {
+/// The tables of a protocol: of IPv4, and of IPv6.
+pub(super) const TCP: [&str; 2] = ["tcp", "tcp6"];
+pub(super) const UDP: [&str; 2] = ["udp", "udp6"];
+
+/// Gives each row of the tables to `on_row`.
+pub(super) fn read(net: &Path, tables: [&str; 2], mut on_row: impl FnMut(Row<'_>)) -> Result<(), ReadError> {
+    for name in tables {
         let path = net.join(name);
         let file = match File::open(&path) {
             Ok(file) => file,
-            // A kernel without IPv6 has no tcp6.
-            Err(error) if name == "tcp6" && vanished(&error) => continue,
+            // A kernel without IPv6 has no such table.
+            Err(error) if name == tables[1] && vanished(&error) => continue,
             Err(source) => return Err(ReadError { path, source }),
         };
         let mut reader = BufReader::with_capacity(64 * 1024, file);

@@ -15,6 +15,9 @@ use crate::{
     fact::{Examination, ProbeFailure, Verdict},
 };
 
+/// The port of DNS servers.
+const DNS: u16 = 53;
+
 /// The evidence when a row of failures counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
@@ -133,7 +136,8 @@ fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
         && !remote
         && let Some(server) = examination.filter(|seen| !seen.is_stuck()).and_then(|seen| seen.awaits)
     {
-        return Some((Obstacle::Backend, format!("it waits for {server}, which does not answer it")));
+        let dns = if server.port() == DNS { "the DNS server " } else { "" };
+        return Some((Obstacle::Backend, format!("it waits for {dns}{server}, which does not answer it")));
     }
     if timed_out
         && alive
