@@ -70,10 +70,8 @@ struct Written {
 fn round_to_file(events: usize) -> Result<Written> {
     let folder = TempDir::new().context("no temporary folder can be made")?;
     let path = folder.path().join("events.ndjson");
-    let sink = Sink::spawn(
-        RotatedFile::open(&path, Rotation { max_bytes: 100 << 20, keep: 100 })?,
-        QueueLimits::default(),
-    )?;
+    let sink =
+        Sink::spawn(RotatedFile::open(&path, Rotation::by_size(100 << 20, 100))?, QueueLimits::default())?;
     let mut emitter = emitter(vec![sink]);
     let fact = death();
     let began = Instant::now();
