@@ -1,6 +1,7 @@
 //! A file that is appended to and rotated by size and age: `FILE` becomes `FILE.1`, that `FILE.2`, and so on.
 
 mod old;
+mod rotation;
 
 use std::{
     fs::{self, File},
@@ -8,31 +9,13 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use self::old::OldFiles;
+pub use self::rotation::Rotation;
 
 use crate::untrusted_file::{self, Access, FileError, Kind};
-
-/// When to rotate a file, and the number of old files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rotation {
-    /// The largest size of a file, in bytes.
-    pub max_bytes: u64,
-    /// The number of old files; `FILE.1` is the newest.
-    pub keep: u32,
-    /// The age at which a file is due; None: it may become as old as it likes.
-    pub max_age: Option<Duration>,
-    /// Whether old files are compressed, but for the newest.
-    pub compress: bool,
-}
-
-impl Rotation {
-    pub const fn by_size(max_bytes: u64, keep: u32) -> Self {
-        Self { max_bytes, keep, max_age: None, compress: false }
-    }
-}
 
 #[derive(Debug)]
 pub struct RotatedFile {
@@ -204,7 +187,7 @@ fn unended(file: &mut File, size: u64, most: usize) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{os::unix::fs::PermissionsExt, time::Duration};
 
     use super::*;
 

@@ -17,7 +17,7 @@ use std::{
 
 use ruzstd::encoding::{CompressionLevel, compress};
 
-use super::Rotation;
+use super::rotation::Rotation;
 use crate::{
     bounded_thread,
     untrusted_file::{self, Access},

@@ -239,7 +239,9 @@ fn dashboard() -> Value {
         let of_row: Vec<&Listed> = list.iter().filter(|it| row_of(&it.name) == Some(row)).collect();
         for (at, metric) in of_row.iter().enumerate() {
             let (expression, unit) = shown(metric);
-            add("timeseries", &metric.help, target(&expression), unit, [at % 2 * 12, y + at / 2 * 8, 12, 8]);
+            let ago = if expression.starts_with("time()") { " (how long ago)" } else { "" };
+            let title = format!("{}{ago}", metric.help);
+            add("timeseries", &title, target(&expression), unit, [at % 2 * 12, y + at / 2 * 8, 12, 8]);
         }
         y += of_row.len().div_ceil(2) * 8;
     }
