@@ -36,6 +36,7 @@ pub mod operator;
 pub mod parts;
 pub mod pid_namespace;
 pub mod podman;
+pub mod podman_service;
 pub mod process;
 pub mod program;
 pub mod protocols;

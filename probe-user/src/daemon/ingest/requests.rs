@@ -29,7 +29,8 @@ impl Daemon {
     /// Whether a process asks the systemd of another container, which has units of the same names.
     fn is_at_another_manager(&self, record: &Exec) -> bool {
         let reader = self.enricher.reader();
-        let manager = self.executor.systemd.as_ref().ok().and_then(|it| reader.pid_namespace(it.manager_pid()));
+        let manager =
+            self.executor.systemd.as_ref().ok().and_then(|it| reader.pid_namespace(it.manager_pid()));
         let recorded = record.image.as_ref().and_then(|image| image.pid_namespace);
         let own = recorded.or_else(|| reader.pid_namespace(record.pid));
         manager.zip(own).is_some_and(|(manager, own)| manager != own)
@@ -42,7 +43,12 @@ impl Daemon {
             (_, Identity::Remote) => false,
             (Subject::AllUnits, identity) => matches!(identity, Identity::Unit(_)),
             (Subject::Units(names), Identity::Unit(unit)) => names.iter().any(|name| matches(name, unit)),
-            (Subject::Units(_), Identity::Exec(_) | Identity::Match(_)) => false,
+            (Subject::Units(_), Identity::Exec(_) | Identity::Match(_) | Identity::Container(_)) => false,
+            (Subject::Containers(names), Identity::Container(container))
+                if names.contains(&container.name) =>
+            {
+                true
+            }
             (Subject::Containers(names), _) => {
                 let container = process().and_then(|it| it.container_id.as_deref());
                 container.is_some_and(|id| names.iter().any(|name| self.is_container(name, id, service)))

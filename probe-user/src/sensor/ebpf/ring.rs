@@ -72,9 +72,7 @@ fn put_senders_first(records: &mut [Record], urgent: usize) {
             senders.insert(image.parent_pid);
         }
     }
-    let goes_first = |record: &Record| {
-        matches!(record, Record::Exec(exec) if senders.contains(&exec.pid) && exec.at_ns <= latest)
-    };
+    let goes_first = |record: &Record| matches!(record, Record::Exec(exec) if senders.contains(&exec.pid) && exec.at_ns <= latest);
     if records[urgent..].iter().any(goes_first) {
         records.sort_by_key(|record| !goes_first(record));
     }
