@@ -2,6 +2,7 @@
 
 pub mod alert;
 pub mod command;
+pub mod container;
 pub mod drill;
 pub mod hook;
 pub mod outward_heartbeat;

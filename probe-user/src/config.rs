@@ -8,6 +8,7 @@ mod alert;
 mod bytes;
 mod check;
 mod choice;
+mod container;
 mod daemon;
 mod default;
 mod difference;
@@ -26,6 +27,7 @@ mod heartbeat;
 mod hook;
 mod host;
 mod http;
+mod labels;
 mod left_out;
 mod load;
 mod maintenance;
@@ -53,6 +55,7 @@ mod values;
 
 pub use self::{
     alert::{AlertFormat, AlertReceiver, AlertRoute, MailOptions},
+    container::{Container, ContainerOptions},
     daemon::{Config, KernelOptions, OnExit, OutwardHeartbeat, SnapshotOptions, StateOptions},
     default::DEFAULT_CONTROL,
     difference::Difference,

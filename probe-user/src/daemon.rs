@@ -1,5 +1,6 @@
 //! The daemon: every layer, and the way from one to the next.
 
+mod containers;
 mod drill;
 mod drill_report;
 mod drill_state;
@@ -217,6 +218,7 @@ impl Daemon {
                     state.main = Some(main).filter(|_| runs);
                 }
                 let main = state.main.filter(|main| known != Some(*main));
+                self.note_container(service, &state);
                 self.observe(Observation::Unit(service, state));
                 if let Some(main) = main {
                     self.observe_listeners(service, main, &self.survey());
@@ -319,6 +321,7 @@ impl Daemon {
             Outcome::DrillPrepared(preparation) => self.on_drill_prepared(*preparation),
             Outcome::FaultCaused(caused) => self.on_fault_caused(caused),
             Outcome::Removed(name) => self.on_removed_command(&name),
+            Outcome::Labels => self.reload(),
             Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
         }
     }

@@ -4,6 +4,7 @@
 
 mod check;
 mod checks;
+mod containers;
 mod receivers;
 
 use serde::Serialize;
@@ -86,6 +87,7 @@ pub async fn examine(without: Vec<Hook>, config: Option<&Config>) -> Result<Repo
         checks::pressure(&reader),
         checks::host_checks(),
     ];
+    host_checks.extend(containers::engines(config, &reader).await);
     let mut probes =
         config.into_iter().flat_map(|config| &config.services).flat_map(|service| &service.probes);
     if probes.any(|probe| probe.kind == ProbeKind::Icmp) {

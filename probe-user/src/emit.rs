@@ -12,6 +12,7 @@ mod journald;
 mod lines;
 mod origin;
 mod output;
+mod pods;
 mod render;
 mod schema;
 mod sink;
@@ -42,7 +43,8 @@ use crate::{
     bounded_thread,
     clock::Timestamp,
     escape,
-    fact::{EventId, Fact, Incident, ServiceId, ServiceState},
+    fact::{ContainerState, EventId, Fact, Incident, ServiceId, ServiceState},
+    host::pod::Pods,
 };
 
 #[derive(Debug)]
@@ -52,6 +54,9 @@ pub struct Emitter {
     /// The last reported state of each service, for later events.
     states: BTreeMap<ServiceId, ServiceState>,
     sinks: Vec<Sink>,
+    /// The containers that services are, by the names of the services.
+    containers: BTreeMap<String, ContainerState>,
+    pods: pods::KnownPods,
     /// The events that outputs before a reload lost.
     lost_before: u64,
     last: u64,
@@ -70,6 +75,8 @@ impl Emitter {
             names,
             states,
             sinks,
+            containers: BTreeMap::new(),
+            pods: pods::KnownPods::default(),
             lost_before: 0,
             last: 0,
             line: Vec::with_capacity(4096),
@@ -145,11 +152,23 @@ impl Emitter {
         &self.names
     }
 
+    /// The container that a service is, for its next events.
+    pub fn set_container(&mut self, service: ServiceId, container: ContainerState) {
+        self.containers.insert(self.names.service(service).to_owned(), container);
+    }
+
+    /// The pods of this node, for the events about processes in them.
+    pub fn set_pods(&mut self, pods: Pods) {
+        self.pods.set(pods);
+    }
+
     /// Replaces the services after a reload.
     pub fn rename(&mut self, names: Names) {
         self.names = names;
         let kept: BTreeSet<ServiceId> = self.names.ids().collect();
         self.states.retain(|id, _| kept.contains(id));
+        let names: BTreeSet<&str> = kept.iter().map(|id| self.names.service(*id)).collect();
+        self.containers.retain(|name, _| names.contains(name.as_str()));
     }
 
     /// Publishes to other outputs from now on. A thread writes what the old ones still hold, for at most `patience` each.
@@ -202,7 +221,12 @@ impl Emitter {
             self.line.clear();
             let renderer =
                 render::Renderer { origin: &self.origin, names: &self.names, states: &self.states, halvings };
-            let record = renderer.record(fact, at, id);
+            let mut record = renderer.record(fact, at, id);
+            self.pods.add(&renderer, &mut record);
+            let service = record.service.as_ref().map(|service| service.name.as_str());
+            if let Some(container) = service.and_then(|name| self.containers.get(name)) {
+                renderer.add_container(&mut record, container);
+            }
             if let Err(error) = serde_json::to_writer(&mut self.line, &record) {
                 // Only a map without string keys could fail, and there is none.
                 tracing::error!("event {}: could not render it: {error}", id.0);

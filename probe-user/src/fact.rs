@@ -5,6 +5,7 @@
 
 pub mod actor;
 mod agent;
+pub mod container;
 pub mod crash;
 pub mod culprit;
 mod drill;
@@ -33,6 +34,7 @@ pub mod unit;
 
 pub use actor::*;
 pub use agent::*;
+pub use container::*;
 pub use crash::*;
 pub use culprit::*;
 pub use drill::*;

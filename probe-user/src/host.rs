@@ -32,6 +32,7 @@ pub mod overview;
 mod pid_scope;
 pub mod pidfile;
 pub mod place;
+pub mod pod;
 pub mod pressure;
 pub mod private_folder;
 pub mod process;

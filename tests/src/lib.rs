@@ -39,6 +39,7 @@ pub mod packages;
 pub mod parts;
 pub mod pid_namespace;
 pub mod podman;
+pub mod podman_service;
 pub mod process;
 pub mod program;
 pub mod protocols;

@@ -45,7 +45,7 @@ impl Podman {
         let root = podman.folder().join("image");
         fs::create_dir_all(root.join("bin")).expect("a folder is made");
         fs::copy(BUSYBOX, root.join("bin/busybox")).expect("it is copied");
-        for name in ["sh", "sleep"] {
+        for name in ["sh", "sleep", "cat", "echo", "rm", "touch"] {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).expect("a link is made");
         }
         let tar = podman.folder().join("image.tar").display().to_string();
@@ -137,7 +137,29 @@ impl Podman {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
+    /// Starts a container in the background, in this network; its id.
+    #[track_caller]
+    pub fn start_in_network(&self, network: &str, options: &[&str], command: &[&str]) -> String {
+        let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"];
+        self.run(&[&["run", "--detach", network], limits.as_slice(), options, &[IMAGE], command].concat())
+    }
+
+    /// Runs the health check of a container once, as systemd's timer does. Its outcome is in the state of the container.
+    pub fn check_health(&self, id: &str) {
+        self.podman(&["healthcheck", "run", id]);
+    }
+
+    /// Runs podman, which succeeds; what it prints.
+    #[track_caller]
+    pub fn invoke(&self, arguments: &[&str]) -> String {
+        self.run(arguments)
+    }
+
     fn podman(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("podman can be started")
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let (store, run) = (self.folder().join("store"), self.folder().join("run"));
         // crun refuses a v2 beside v1 that has controllers of its own. What it does not see does not disturb it.
         let mut command = Command::new("/usr/bin/unshare");
@@ -147,7 +169,7 @@ impl Podman {
         command.arg("--root").arg(store).arg("--runroot").arg(run);
         command.args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime=crun"]);
         command.args(["--events-backend=file", "--log-level=error"]).args(arguments);
-        command.output().expect("podman can be started")
+        command
     }
 }
 

@@ -72,7 +72,8 @@ fn of_service(service: &Service, root: &Path) -> Vec<String> {
                 "systemd has no unit {unit}{hint}; `systemctl list-unit-files` lists those it has"
             ));
         }
-        Identity::Unit(_) | Identity::Remote => {}
+        // `doctor` tells whether an engine answers.
+        Identity::Unit(_) | Identity::Container(_) | Identity::Remote => {}
         Identity::Exec(exec) => {
             missing.extend(program(exec.command.first(), root));
             if !below(root, &exec.directory).is_dir() {

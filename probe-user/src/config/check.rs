@@ -2,6 +2,7 @@
 
 mod address;
 mod alert;
+mod container;
 mod defaults;
 mod dependency;
 mod environment;
@@ -24,6 +25,7 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 pub(super) use self::outside::Outside;
 use self::value::{absolute, time, whole};
 use super::{
+    container::ContainerOptions,
     daemon::{Config, KernelOptions, OutwardHeartbeat, SnapshotOptions, StateOptions},
     error::Findings,
     file::{self, Control, File, Kernel, Snapshots, State},
@@ -72,6 +74,10 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .iter()
             .filter_map(|written| hook::hook(written, &file.service, &mut found))
             .collect(),
+        containers: file
+            .containers
+            .as_ref()
+            .map_or_else(ContainerOptions::default, |written| container::options(&written.0, &mut found)),
         on_exit: file.supervisor.as_ref().and_then(|it| Some(it.0.on_exit.as_ref()?.0)),
         host: file.host.as_ref().map_or_else(HostOptions::default, |written| host::host(&written.0)),
         restart_budget: restart_budget(file),

@@ -8,7 +8,7 @@ use super::{
     http::{HttpMethod, HttpVersion},
     values::{Written, words},
 };
-use crate::fact::{DatabaseRole, HookEvent, OnCleanExit, Response, Severity};
+use crate::fact::{ContainerEngine, DatabaseRole, HookEvent, OnCleanExit, Response, Severity};
 
 impl Written for Severity {
     const EXPECTED: &'static str = r#""info", "warning" or "critical""#;
@@ -27,6 +27,18 @@ impl Written for DatabaseRole {
 
     fn read(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
+    fn schema() -> Schema {
+        words(&Self::ALL.map(Self::as_str))
+    }
+}
+
+impl Written for ContainerEngine {
+    const EXPECTED: &'static str = r#""docker" or "podman""#;
+
+    fn read(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|engine| engine.as_str() == text)
     }
 
     fn schema() -> Schema {

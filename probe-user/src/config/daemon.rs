@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    alert::AlertReceiver, exec::Exec, hook::Hook, host::HostOptions, output::EventOutput, probe::Probe,
-    secret::Secret, served::HttpToken, service::Service, tls::TlsIdentity,
+    alert::AlertReceiver, container::ContainerOptions, exec::Exec, hook::Hook, host::HostOptions,
+    output::EventOutput, probe::Probe, secret::Secret, served::HttpToken, service::Service, tls::TlsIdentity,
 };
 use crate::{
     fact::{RestartBudget, ServiceId},
@@ -42,6 +42,8 @@ pub struct Config {
     pub restart_budget: RestartBudget,
     /// The services, in the order of their ids.
     pub services: Vec<Service>,
+    /// The container engines.
+    pub containers: ContainerOptions,
     pub kernel: KernelOptions,
     pub snapshots: SnapshotOptions,
     pub state: StateOptions,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    container::ContainerOptions,
     daemon::{Config, KernelOptions, SnapshotOptions, StateOptions},
     exchange::Exchange,
     host::HostOptions,
@@ -41,6 +42,7 @@ impl Default for Config {
             host: HostOptions::default(),
             restart_budget: RestartBudget::default(),
             services: Vec::new(),
+            containers: ContainerOptions::default(),
             kernel: KernelOptions::default(),
             snapshots: SnapshotOptions::default(),
             state: StateOptions::default(),

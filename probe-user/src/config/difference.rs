@@ -74,6 +74,7 @@ impl Config {
         fixed(self.state.recording_bytes != running.state.recording_bytes, "state.recording");
         fixed(self.state.keep != running.state.keep, "state.keep");
         fixed(self.on_exit != running.on_exit, "supervisor.on_exit");
+        fixed(self.containers != running.containers, "containers");
         if self.host.reads_log() && !running.host.reads_log() {
             let (new, old) = (&mut self.host, &running.host);
             for (new, old, key) in [
@@ -95,6 +96,7 @@ impl Config {
         self.kernel = running.kernel.clone();
         self.state = running.state.clone();
         self.on_exit = running.on_exit;
+        self.containers = running.containers.clone();
         keys
     }
 
@@ -116,6 +118,7 @@ impl Config {
             host,
             restart_budget,
             services: _,
+            containers: _,
             kernel: _,
             snapshots,
             state: _,
@@ -168,7 +171,15 @@ fn is_same(before: &Identity, now: &Identity) -> bool {
         (Identity::Exec(_), Identity::Exec(_)) | (Identity::Remote, Identity::Remote) => true,
         (Identity::Unit(before), Identity::Unit(now)) => before == now,
         (Identity::Match(before), Identity::Match(now)) => before == now,
-        (Identity::Unit(_) | Identity::Exec(_) | Identity::Match(_) | Identity::Remote, _) => false,
+        (Identity::Container(before), Identity::Container(now)) => before == now,
+        (
+            Identity::Unit(_)
+            | Identity::Exec(_)
+            | Identity::Match(_)
+            | Identity::Container(_)
+            | Identity::Remote,
+            _,
+        ) => false,
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     template::Template,
     values::{At, Backoff, Budget, OneOrSeveral, Size, Table, Text, Whole},
 };
-use crate::fact::{HookEvent, OnCleanExit, Response, Verdict};
+use crate::fact::{ContainerEngine, HookEvent, OnCleanExit, Response, Verdict};
 use rustix::process::Signal;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -44,6 +44,8 @@ pub(super) struct File {
     pub(super) restart: Option<Table<AllRestarts>>,
     /// The checks of the host itself.
     pub(super) host: Option<Table<Host>>,
+    /// The container engines.
+    pub(super) containers: Option<Table<Containers>>,
     /// What holds for all services that do not say otherwise.
     pub(super) defaults: Option<Table<Defaults>>,
     /// What says elsewhere that this daemon lives.
@@ -154,6 +156,21 @@ pub(super) struct Supervisor {
 pub(super) struct AllRestarts {
     /// Restarts of all services together that are allowed within a time; further ones wait; "20 per 10m" if not given.
     pub(super) budget: Option<Text<Budget>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Containers {
+    /// Docker's API socket; "" for none; "/run/docker.sock" if not given.
+    #[schemars(regex(pattern = "^(?:$|/)"), length(max = 107))]
+    pub(super) docker_socket: At<String>,
+    /// Podman's API socket; "" for none; "/run/podman/podman.sock" if not given.
+    #[schemars(regex(pattern = "^(?:$|/)"), length(max = 107))]
+    pub(super) podman_socket: At<String>,
+    /// Whether containers with labels `hostprobe.*` are services of their own; false if not given.
+    pub(super) discover: Option<bool>,
+    /// Whether such a label may turn on restarts; false if not given.
+    pub(super) discover_restarts: Option<bool>,
 }
 
 /// The checks of the host itself. `false` turns a check off.
@@ -307,15 +324,20 @@ pub(super) struct Hook {
     "rlimits": ["exec"],
     "stop_signal": ["exec"],
     "stop_timeout": ["exec"],
-    "start_after": ["exec"]
+    "start_after": ["exec"],
+    "engine": ["container"]
 }, "not" = {"anyOf": [
     {"required": ["unit", "exec"]},
     {"required": ["unit", "match"]},
-    {"required": ["exec", "match"]}
+    {"required": ["exec", "match"]},
+    {"required": ["unit", "container"]},
+    {"required": ["exec", "container"]},
+    {"required": ["match", "container"]}
 ]}, "anyOf" = [
     {"required": ["unit"]},
     {"required": ["exec"]},
     {"required": ["match"]},
+    {"required": ["container"]},
     {"required": ["probe"]}
 ]))]
 pub(super) struct Service {
@@ -328,6 +350,11 @@ pub(super) struct Service {
     /// A command that hostprobe starts, restarts and ends itself: an absolute path and its arguments; no shell, no PATH.
     #[schemars(length(min = 1), extend("prefixItems" = [{"pattern": "^/"}]))]
     pub(super) exec: At<Vec<Spanned<String>>>,
+    /// A container by its name, which its engine's API restarts.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$"))]
+    pub(super) container: At<String>,
+    /// With `container`: "docker" or "podman"; the one that has it if not given.
+    pub(super) engine: At<Text<ContainerEngine>>,
     /// A process that something else starts: each key that is given holds.
     #[serde(rename = "match")]
     pub(super) matcher: At<Table<Matcher>>,

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{exec::Exec, maintenance::Window, probe::Probe, secret::Secret};
+use super::{container::Container, exec::Exec, maintenance::Window, probe::Probe, secret::Secret};
 use crate::fact::{Limits, Policy, RestartPolicy, ServiceId};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,14 @@ pub struct Service {
 }
 
 impl Service {
+    /// Its container, if it is one.
+    pub fn container(&self) -> Option<&Container> {
+        match &self.identity {
+            Identity::Container(container) => Some(container),
+            Identity::Unit(_) | Identity::Exec(_) | Identity::Match(_) | Identity::Remote => None,
+        }
+    }
+
     /// The TCP ports it must listen on for its probes to succeed, each with the address if one probe in numbers names it.
     pub fn local_addresses(&self) -> BTreeMap<u16, Option<IpAddr>> {
         let address = |port: u16| {
@@ -46,7 +54,7 @@ impl Service {
     pub fn unit(&self) -> Option<&str> {
         match &self.identity {
             Identity::Unit(unit) => Some(unit),
-            Identity::Exec(_) | Identity::Match(_) | Identity::Remote => None,
+            Identity::Exec(_) | Identity::Match(_) | Identity::Container(_) | Identity::Remote => None,
         }
     }
 
@@ -54,7 +62,7 @@ impl Service {
     pub fn exec(&self) -> Option<&Exec> {
         match &self.identity {
             Identity::Exec(exec) => Some(exec),
-            Identity::Unit(_) | Identity::Match(_) | Identity::Remote => None,
+            Identity::Unit(_) | Identity::Match(_) | Identity::Container(_) | Identity::Remote => None,
         }
     }
 
@@ -68,7 +76,7 @@ impl Service {
         let matched = match &self.identity {
             Identity::Remote => return BTreeSet::new(),
             Identity::Match(matcher) => matcher.port,
-            Identity::Unit(_) | Identity::Exec(_) => None,
+            Identity::Unit(_) | Identity::Exec(_) | Identity::Container(_) => None,
         };
         self.probes.iter().filter_map(Probe::port).chain(matched).collect()
     }
@@ -81,6 +89,8 @@ pub enum Identity {
     Unit(String),
     /// A command that hostprobe starts and keeps running.
     Exec(Exec),
+    /// A container, which its engine runs.
+    Container(Container),
     /// A process that something else started.
     Match(Matcher),
     /// Nothing: it is elsewhere, and only probed.

@@ -15,6 +15,7 @@ impl Service {
                 (IdentityKind::Match, RestartMethod::Command)
             }
             Identity::Match(_) => (IdentityKind::Match, RestartMethod::None),
+            Identity::Container(_) => (IdentityKind::Container, RestartMethod::Container),
             Identity::Remote => (IdentityKind::Remote, RestartMethod::None),
         };
         let exec = self.exec();

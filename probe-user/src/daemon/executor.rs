@@ -3,6 +3,8 @@
 
 mod alerts;
 mod commands;
+mod containers;
+mod units;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -10,27 +12,25 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::AbortHandle,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{drill_state::DrillPreparation, last_actions::LastActions, next_config::NextConfig};
 use crate::{
     act::{
         alert::{Alert, Alerter},
         command,
+        container::Containers,
         drill::Caused,
         hook::Hooks,
         outward_heartbeat::OutwardHeartbeat,
         supervisor::{Orphans, RunningCommand, SupervisedProcess, SupervisorReport},
-        systemd::{JobOutcome, Systemd, SystemdError, UnitChange},
+        systemd::{Systemd, UnitChange},
     },
-    config::{Config, Identity, OnExit, Service},
+    config::{Config, OnExit, Service},
     emit::Names,
     engine::{Effect, verdict},
     enrich::Enricher,
-    fact::{ProcessExit, ProcessKey, RestartMethod, ServiceId, UnitState},
+    fact::{ContainerState, ProcessExit, ProcessKey, RestartMethod, ServiceId, UnitState},
     host::{FileId, LeftProcesses, Outbound},
     inspect::{
         answer::Answer, holders::HolderSearch, host::HostMonitor, inspector::Inspector,
@@ -41,10 +41,6 @@ use crate::{
     progress::Awaited,
     store::{last_run::LastRun, state::StateStore},
 };
-
-/// How long systemd's job for a restart is followed. A stop alone may take the unit's `TimeoutStopSec=`, so systemd
-/// decides when a job has failed; the engine has a shorter limit for each unit.
-const UNIT_JOB: Duration = Duration::from_secs(3600);
 
 /// The wait before a restart that the daemon lacked something for is tried again.
 const SHORTAGE_RETRY: Duration = Duration::from_secs(1);
@@ -63,12 +59,15 @@ const LAST_STATE: Duration = Duration::from_secs(2);
 /// How long the last alerts may take to be delivered at the end.
 const LAST_ALERTS: Duration = Duration::from_secs(2);
 
+pub(super) use self::units::{UnitWatch, units};
+
 pub enum Outcome {
     Restart(ServiceId, Result<(), String>),
     /// A restart that the daemon lacks something for, with the error. It is tried again.
     RestartDelayed(ServiceId, String),
     /// An operator's stop of a unit.
     Stop(ServiceId, Result<(), String>),
+    /// The state of a unit or a container.
     Unit(ServiceId, Result<Box<UnitState>, String>),
     /// A search for a matched service's main process.
     Found(ServiceId, Option<ProcessKey>),
@@ -84,6 +83,8 @@ pub enum Outcome {
     FaultCaused(Result<Caused, String>),
     /// The command of a removed service with this name has ended.
     Removed(String),
+    /// Containers have other labels than when the configuration was read.
+    Labels,
     /// systemd's bus is reachable at last.
     Systemd(Arc<Systemd>),
 }
@@ -101,6 +102,10 @@ pub struct Executor {
     /// systemd, or the reason that it is unreachable.
     pub(super) systemd: Result<Arc<Systemd>, String>,
     pub(super) unit_watches: Vec<UnitWatch>,
+    /// The container engines, whether they answer or not.
+    pub(super) containers: Containers,
+    /// What the engines said of each container last.
+    pub(super) container_states: BTreeMap<ServiceId, ContainerState>,
     /// A task tries to reach systemd's bus.
     pub(super) connects_to_systemd: bool,
     pub(super) supervised: HashMap<ServiceId, SupervisedProcess>,
@@ -196,26 +201,8 @@ impl Executor {
                 self.await_kept();
                 self.stop_service(service, config, enricher);
             }
-            Effect::ResetFailed(service) => {
-                if let Some((systemd, unit)) = self.unit(service, config) {
-                    tokio::spawn(async move {
-                        if let Err(error) = systemd.reset_failed(&unit).await {
-                            tracing::warn!("{unit}: could not reset the failed state: {error}");
-                        }
-                    });
-                }
-            }
-            Effect::InspectUnit(service) => {
-                if let Err(error) = self.systemd.clone() {
-                    self.outcomes.spawn(async move { Outcome::Unit(service, Err(error)) });
-                }
-                if let Some((systemd, unit)) = self.unit(service, config) {
-                    self.outcomes.spawn(async move {
-                        let state = systemd.unit_state(&unit).await;
-                        Outcome::Unit(service, state.map(Box::new).map_err(|error| error.to_string()))
-                    });
-                }
-            }
+            Effect::ResetFailed(service) => self.reset_failed(service, config),
+            Effect::InspectUnit(service) => self.inspect_unit(service, config),
             Effect::ProbeNow(service) => self.probes_of(service).for_each(ProbeHandle::now),
             Effect::ProbeUntilHealthy(service) => self.probes_of(service).for_each(ProbeHandle::recover),
             Effect::Examine { service, over, ahead } => {
@@ -229,7 +216,8 @@ impl Executor {
             }
             Effect::GatherContext { service, invocation, since, for_memory } => {
                 if let Some(watched) = config.service(service) {
-                    self.inspector.gather_context(watched, invocation, since, for_memory);
+                    let lines = self.container_lines(watched);
+                    self.inspector.gather_context(watched, invocation, since, for_memory, lines);
                 }
             }
             Effect::FindPortHolder { service, ports } => self.inspector.find_port_holder(service, ports),
@@ -283,18 +271,8 @@ impl Executor {
                     process.restart(descendants(service, process, enricher), self.kept.clone());
                 }
             }
-            RestartMethod::Systemd => {
-                if let Err(error) = self.systemd.clone() {
-                    self.outcomes.spawn(async move { Outcome::Restart(service, Err(error)) });
-                }
-                if let Some((systemd, unit)) = self.unit(service, config) {
-                    let kept = self.kept.clone();
-                    self.outcomes.spawn(async move {
-                        done(kept).await;
-                        Outcome::Restart(service, restart_unit(&systemd, &unit, reset_failed).await)
-                    });
-                }
-            }
+            RestartMethod::Systemd => self.restart_by_systemd(service, reset_failed, config),
+            RestartMethod::Container => self.restart_container(service, config),
             RestartMethod::Command => {
                 let Some(argv) = config.service(service).and_then(|it| it.restart.command.clone()) else {
                     return;
@@ -318,7 +296,7 @@ impl Executor {
         }
     }
 
-    /// Stops a unit or a supervised command. Nothing else can be stopped.
+    /// Stops a unit, a container or a supervised command. Nothing else can be stopped.
     fn stop_service(&self, service: ServiceId, config: &Config, enricher: &Enricher) {
         if let Some(process) = self.supervised.get(&service) {
             if !process.halt(descendants(service, process, enricher)) {
@@ -327,15 +305,7 @@ impl Executor {
             }
             return;
         }
-        if let Err(error) = self.systemd.clone() {
-            self.outcomes.spawn(async move { Outcome::Stop(service, Err(error)) });
-        }
-        if let Some((systemd, unit)) = self.unit(service, config) {
-            self.outcomes.spawn(async move {
-                let ended = systemd.stop_and_wait(&unit, UNIT_JOB).await;
-                Outcome::Stop(service, job_outcome("stop", &unit, ended))
-            });
-        }
+        self.stop_managed(service, config);
     }
 
     /// Waits for the state file. An effect that this does not delay by a wake-up of the loop does without.
@@ -365,32 +335,6 @@ impl Executor {
     /// Resumes a service's probes after a snapshot.
     pub(super) fn resume_probes(&self, service: ServiceId) {
         self.probes_of(service).for_each(ProbeHandle::resume);
-    }
-
-    /// systemd and the service's unit, if the service has a unit and systemd is reachable.
-    fn unit(&self, service: ServiceId, config: &Config) -> Option<(Arc<Systemd>, String)> {
-        match (&self.systemd, &config.service(service)?.identity) {
-            (Ok(systemd), Identity::Unit(unit)) => Some((Arc::clone(systemd), unit.clone())),
-            (Ok(_) | Err(_), _) => None,
-        }
-    }
-
-    /// Begins to use systemd, and subscribes to the changes of the units.
-    pub(super) fn set_systemd(&mut self, systemd: Arc<Systemd>, config: &Config) {
-        self.systemd = Ok(systemd);
-        self.watch_units(units(&config.services));
-    }
-
-    /// Subscribes to the changes of these units, if systemd is reachable. The services of a reload have a watch of their
-    /// own, so that no change of the others is missed.
-    pub(super) fn watch_units(&mut self, units: Vec<(ServiceId, String)>) {
-        let Ok(systemd) = self.systemd.clone() else { return };
-        if units.is_empty() {
-            return;
-        }
-        let (changes, services) = (self.unit_changes.clone(), units.iter().map(|(id, _)| *id).collect());
-        let task = tokio::spawn(async move { systemd.watch(units, changes).await });
-        self.unit_watches.push(UnitWatch { services, task: task.abort_handle() });
     }
 
     /// A reload removed a service. Its command ends, with all its descendants.
@@ -445,15 +389,6 @@ fn descendants(service: ServiceId, process: &SupervisedProcess, enricher: &Enric
     if process.cgroup().is_some() { Vec::new() } else { enricher.descendants_of(service) }
 }
 
-/// The services that have a unit.
-pub(super) fn units<'s>(services: impl IntoIterator<Item = &'s Service>) -> Vec<(ServiceId, String)> {
-    let unit = |service: &Service| match &service.identity {
-        Identity::Unit(unit) => Some((service.id, unit.clone())),
-        Identity::Exec(_) | Identity::Match(_) | Identity::Remote => None,
-    };
-    services.into_iter().filter_map(unit).collect()
-}
-
 /// The end of a command whose service a reload removed.
 pub(super) struct Removal {
     stop_timeout: Duration,
@@ -461,37 +396,10 @@ pub(super) struct Removal {
     ended: oneshot::Receiver<()>,
 }
 
-/// A subscription to the changes of units. Dropping it ends it.
-pub(super) struct UnitWatch {
-    services: Vec<ServiceId>,
-    task: AbortHandle,
-}
-
-impl Drop for UnitWatch {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// Waits until the state file has it.
 async fn done(kept: Option<Awaited>) {
     if let Some(kept) = kept {
         kept.done().await;
-    }
-}
-
-async fn restart_unit(systemd: &Systemd, unit: &str, reset_failed: bool) -> Result<(), String> {
-    if reset_failed {
-        systemd.reset_failed(unit).await.map_err(|error| error.to_string())?;
-    }
-    job_outcome("restart", unit, systemd.restart_and_wait(unit, UNIT_JOB).await)
-}
-
-fn job_outcome(kind: &str, unit: &str, ended: Result<JobOutcome, SystemdError>) -> Result<(), String> {
-    match ended {
-        Ok(JobOutcome::Done) => Ok(()),
-        Ok(outcome) => Err(format!("systemd's {kind} job for {unit} ended as {outcome:?}")),
-        Err(error) => Err(error.to_string()),
     }
 }
 

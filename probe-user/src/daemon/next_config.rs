@@ -3,9 +3,11 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
+    act::container::add_labelled,
     bounded_thread,
     config::{Config, EventOutput},
     emit::{Sink, open_outputs},
+    host::ProcReader,
 };
 
 /// How long the files may take to be read: their file system may not answer.
@@ -29,6 +31,11 @@ impl NextConfig {
         let read = bounded_thread::answer("reload", PATIENCE, move || Config::load(&file)).await;
         let loaded = read.map_err(|error| format!("the configuration file cannot be read: {error}"))?;
         let mut config = loaded.map_err(|errors| errors.to_string())?;
+        if config.containers.discover
+            && let Ok(reader) = ProcReader::new("/")
+        {
+            add_labelled(&mut config, Some(&running), &reader).await;
+        }
         if let Some(events) = events {
             config.events = events;
         }

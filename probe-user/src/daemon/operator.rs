@@ -259,7 +259,11 @@ fn lack_of_method(kind: CommandKind, service: &Service) -> Option<&'static str> 
             | CommandKind::Ack
             | CommandKind::Reload
             | CommandKind::Drill,
-            Identity::Unit(_) | Identity::Exec(_) | Identity::Match(_) | Identity::Remote,
+            Identity::Unit(_)
+            | Identity::Exec(_)
+            | Identity::Match(_)
+            | Identity::Container(_)
+            | Identity::Remote,
         ) => None,
     }
 }

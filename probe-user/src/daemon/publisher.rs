@@ -18,9 +18,10 @@ use crate::{
     emit::{Emitter, Names, Origin, Sink, Tail},
     engine::{Effect, Effects, Engine},
     fact::{
-        Action, DrillReport, DrillStepKind, EventId, Fact, FaultContext, HookCoverage, Observation, Phase,
-        ProbeReport, ServiceId, ServiceState,
+        Action, ContainerState, DrillReport, DrillStepKind, EventId, Fact, FaultContext, HookCoverage,
+        Observation, Phase, ProbeReport, ServiceId, ServiceState,
     },
+    host::pod::Pods,
     progress::Awaited,
     redact::redact,
     serve::{Counters, Dependency, HostIncident, Metrics, ServiceView, View},
@@ -440,6 +441,16 @@ impl Publisher {
     /// Publishes to other outputs from now on.
     pub(super) fn replace_outputs(&mut self, outputs: Vec<Sink>, patience: Duration) {
         self.emitter.replace_outputs(outputs, patience);
+    }
+
+    /// The pods of this node.
+    pub(super) fn set_pods(&mut self, pods: Pods) {
+        self.emitter.set_pods(pods);
+    }
+
+    /// The container that a service is.
+    pub(super) fn set_container(&mut self, service: ServiceId, container: ContainerState) {
+        self.emitter.set_container(service, container);
     }
 
     /// Reopens the event files, after logrotate moved them away.

@@ -168,6 +168,7 @@ impl Daemon {
         self.watch_expected_ports(&reader);
         self.executor.pressure.configure(&config, self.executor.prober.epoch());
         self.check_maintenance();
+        self.executor.watch_containers(added.iter().copied());
         self.watch_added_units(units(added));
         deadline::put(deadline::after(self.executor.longest_stop(&config)));
     }
@@ -198,6 +199,7 @@ impl Daemon {
         self.search.remove(id);
         self.sockets.remove(id);
         self.windows.remove(id);
+        self.forget_container(id);
         if let Some(exit) = self.early.remove(&id) {
             self.publish_early(id, exit);
         }

@@ -17,6 +17,7 @@ pub use self::{
 };
 use super::Daemon;
 use crate::{
+    act::container::add_labelled,
     clock::Timestamp,
     config::Config,
     fact::{AgentReady, Fact, Observation, RememberedWait},
@@ -51,9 +52,11 @@ impl Daemon {
     /// only one: others keep theirs.
     pub async fn start(config: Config, options: RunOptions) -> Result<(Self, Inbox), RunError> {
         let directory = take_directory(&config)?;
+        let mut config = config;
         let mut attached = attach(&config, &options).await?;
         // The runtime keeps its first thread, which resolves names, for a time when no other can be started.
         let _ = tokio::task::spawn_blocking(|| ()).await;
+        add_labelled(&mut config, None, &attached.reader).await;
         let config = Arc::new(config);
         let announced = announce(&config, &options, directory, &mut attached).await?;
         let (reader, observe) = (attached.reader.clone(), options.observe);
@@ -87,6 +90,9 @@ impl Daemon {
         daemon.check_maintenance();
         daemon.take_over(&mut wired.inbox).await;
         daemon.connect_to_systemd(&mut wired.inbox).await;
+        daemon.connect_to_engines(&mut wired.inbox).await;
+        daemon.watch_labels();
+        daemon.watch_pods();
         daemon.report_ready(ready);
         wired.inbox.tick_with(daemon.executor.prober.epoch());
         Ok((daemon, wired.inbox))

@@ -83,6 +83,7 @@ fn identity(text: &mut String, service: &Service, unit: Option<&str>) {
             let parts: Vec<String> = exe.into_iter().chain(port).collect();
             line(text, &format!("match = {{ {} }}", parts.join(", ")));
         }
+        Identity::Container(container) => line(text, &format!("container = {}", quoted(&container.name))),
         Identity::Exec(_) | Identity::Remote => {}
     }
 }

@@ -113,7 +113,7 @@ impl Names {
         Self::by_id(config.services.iter().map(|service| {
             let unit = match &service.identity {
                 Identity::Unit(unit) => Some(unit.clone()),
-                Identity::Exec(_) | Identity::Match(_) | Identity::Remote => None,
+                Identity::Exec(_) | Identity::Match(_) | Identity::Container(_) | Identity::Remote => None,
             };
             (service.id, Name { service: service.name.clone(), unit })
         }))

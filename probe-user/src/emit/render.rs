@@ -1,6 +1,7 @@
 //! Turns facts into the stream's objects.
 
 mod blame;
+mod container;
 mod crash;
 mod growth;
 mod hook;
@@ -119,6 +120,7 @@ impl Renderer<'_> {
             process: None,
             cgroup: None,
             container: None,
+            orchestrator: None,
             oom: None,
             client: None,
             server: None,
@@ -161,7 +163,7 @@ impl Renderer<'_> {
     }
 
     /// A name that a process chose.
-    fn foreign_name(&self, text: &str) -> String {
+    pub(super) fn foreign_name(&self, text: &str) -> String {
         self.text(text, room::NAME)
     }
 

@@ -78,6 +78,9 @@ pub struct Record {
     /// The container of that process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<Container>,
+    /// The pod of that container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orchestrator: Option<Orchestrator>,
     /// The OOM killer's choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom: Option<Oom>,

@@ -3,6 +3,7 @@
 mod alive;
 mod backlog;
 mod configured;
+mod container;
 mod context;
 mod core_dump;
 mod death;

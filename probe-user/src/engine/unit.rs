@@ -13,7 +13,7 @@ use meaning::{Known, Meaning, Row, failed_by_systemd};
 
 use crate::{
     clock::Timestamp,
-    fact::{ProcessKey, UnitState},
+    fact::{ContainerState, ProcessKey, UnitState},
 };
 
 /// systemd's time for a restart without a delay. Measured: 1.4 to 4 ms from the death to the new process with
@@ -88,7 +88,8 @@ pub fn judge(
         _ => {}
     }
 
-    let asked = state.restarts == 0;
+    // Another container of the same name was made on request.
+    let asked = state.restarts == 0 || state.container.is_some() && is_recreated(before, state);
     let restarted = state.main_started.is_some_and(|started| started >= died_at)
         || before.is_some_and(|before| !before.is_empty() && before != state.invocation_id);
     if let Some(main) = &state.main
@@ -109,6 +110,10 @@ pub fn judge(
     if state.load != "loaded" && !stopped_first {
         return NotLoaded(state.load.clone());
     }
+    if auto_restart && state.container.is_some() {
+        // An engine's own restart and one on request would be two.
+        return RestartsItself(state.restart_delay);
+    }
     if auto_restart {
         let waited = state.changed.map(|changed| state.at.since(changed)).unwrap_or_default();
         let left = state.restart_delay.saturating_sub(waited);
@@ -122,7 +127,10 @@ pub fn judge(
         };
     }
     if stopped_first {
-        return StopRequested("systemd was already stopping it when it died".into());
+        return match &state.container {
+            Some(container) => StopRequested(requested(container).into()),
+            None => StopRequested("systemd was already stopping it when it died".into()),
+        };
     }
     match (state.active.as_str(), state.sub.as_str()) {
         ("active", sub) if sub != "exited" => StillRuns,
@@ -152,6 +160,19 @@ pub fn judge(
             }
         }
     }
+}
+
+/// What ended a container on request, in words.
+fn requested(container: &ContainerState) -> String {
+    let engine = container.engine.name();
+    container.request.clone().unwrap_or_else(|| format!("{engine} was already stopping it when it died"))
+}
+
+/// Whether the container of an earlier run is gone. A run is named by the container's id and its start.
+fn is_recreated(before: Option<&str>, state: &UnitState) -> bool {
+    let id = |run: &str| run.split('@').next().map(str::to_owned).filter(|id| !id.is_empty());
+    let (before, now) = (before.and_then(id), id(&state.invocation_id));
+    before.is_some() && now.is_some() && before != now
 }
 
 /// Whether systemd ends what is left of a start that failed. The start's own job is still there for a moment.

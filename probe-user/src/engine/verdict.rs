@@ -123,9 +123,13 @@ pub const fn sure(source: Source) -> f32 {
     match source {
         Source::Ebpf => 1.0,
         Source::Netlink => 0.9,
-        Source::Proc | Source::Kmsg | Source::Dbus | Source::Probe | Source::Supervisor | Source::Engine => {
-            0.8
-        }
+        Source::Proc
+        | Source::Kmsg
+        | Source::Dbus
+        | Source::Probe
+        | Source::Supervisor
+        | Source::Container
+        | Source::Engine => 0.8,
     }
 }
 
@@ -144,7 +148,7 @@ pub fn of_unit(state: &UnitState) -> Finding {
     Finding::new(
         verdict,
         0.7,
-        format!("{what}: systemd says {} ({}), result {}", state.active, state.sub, state.result),
+        format!("{what}: {} says {} ({}), result {}", state.manager(), state.active, state.sub, state.result),
     )
 }
 

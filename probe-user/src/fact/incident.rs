@@ -394,6 +394,8 @@ pub enum RestartMethod {
     Systemd,
     /// The built-in supervisor.
     Supervisor,
+    /// The API of the container's engine.
+    Container,
     /// The configured command.
     Command,
     /// None: another supervisor restarts it, or none does.
@@ -406,6 +408,7 @@ impl RestartMethod {
         match self {
             Self::Systemd => "systemd",
             Self::Supervisor => "supervisor",
+            Self::Container => "container",
             Self::Command => "command",
             Self::None => "none",
         }

@@ -37,6 +37,8 @@ pub enum IdentityKind {
     Unit,
     /// A command that hostprobe starts and keeps running.
     Exec,
+    /// A container, which an engine runs.
+    Container,
     /// A process that something else started.
     Match,
     /// Nothing: it is elsewhere, and only probed.

@@ -19,6 +19,8 @@ pub enum Source {
     Probe,
     /// The supervisor started the process, and read its exit status.
     Supervisor,
+    /// A container engine, over its API.
+    Container,
     /// The engine concluded it.
     Engine,
 }
@@ -34,6 +36,7 @@ impl Source {
             Self::Dbus => "dbus",
             Self::Probe => "probe",
             Self::Supervisor => "supervisor",
+            Self::Container => "container",
             Self::Engine => "engine",
         }
     }

@@ -1,10 +1,10 @@
-//! The state of a systemd unit.
+//! The state of a systemd unit, or of a container in the same terms.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ProcessKey;
+use super::{ContainerState, ProcessKey};
 use crate::clock::Timestamp;
 
 /// A job systemd has queued for a unit.
@@ -132,9 +132,18 @@ pub struct UnitState {
     /// Inode number of the cgroup's directory in the v2 hierarchy, which the kernel's records carry; None
     /// where systemd uses v1, or while the unit has no cgroup.
     pub cgroup_id: Option<u64>,
+    /// None for a unit of systemd. A container has the same form: its engine is asked to stop it as systemd is, and may
+    /// restart it by a policy of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<ContainerState>>,
 }
 
 impl UnitState {
+    /// What manages it, as a name in sentences.
+    pub fn manager(&self) -> &'static str {
+        self.container.as_ref().map_or("systemd", |container| container.engine.name())
+    }
+
     /// Whether its latest activation succeeded, so that it became active.
     pub fn was_ready(&self) -> bool {
         // The wait for a restart counts as an activation of its own.

@@ -234,6 +234,11 @@ impl ProcReader {
         place::namespace_of(&self.folder(pid), "pid")
     }
 
+    /// The inode of a process's network namespace; None if that cannot be read.
+    pub fn network_namespace(&self, pid: u32) -> Option<u32> {
+        place::namespace_of(&self.folder(pid), "net")
+    }
+
     pub fn pids(&self) -> Result<Vec<u32>, ReadError> {
         let entries = fs::read_dir(&self.proc).map_err(ReadError::at(&self.proc))?;
         Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())

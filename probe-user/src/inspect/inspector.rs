@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     path::PathBuf,
+    pin::Pin,
     time::Duration,
 };
 
@@ -51,6 +52,9 @@ const EXITS_MAX: usize = 16;
 
 /// The most holders of connections that are named.
 const HOLDERS_MAX: usize = 8;
+
+/// The last lines of a container, which its engine sends.
+pub(crate) type Lines = Pin<Box<dyn Future<Output = Vec<String>> + Send>>;
 
 /// Answers the engine's questions about processes.
 pub struct Inspector {
@@ -247,6 +251,7 @@ impl Inspector {
         invocation: Option<String>,
         since: Timestamp,
         for_memory: bool,
+        lines: Option<Lines>,
     ) {
         let (culprits, log) = (self.culprits.clone(), self.oom_log.clone());
         let unit = service.unit().map(str::to_owned);
@@ -255,11 +260,12 @@ impl Inspector {
         let mut crash = self.crashes.of_service(id, since);
         let outcomes = self.outcomes.clone();
         let output = service.exec().map(|exec| exec.output.clone());
+        let is_container = lines.is_some();
         let suspects = changes::suspects(service, ended.as_ref());
         tokio::spawn(async move {
             sleep(log_lines::WRITTEN).await;
             let read = move || {
-                let logs = match (invocation, output) {
+                let logs = match (invocation.filter(|_| !is_container), output) {
                     (Some(invocation), _) => log_lines::of_invocation(&invocation),
                     (None, Some(output)) => log_lines::of_output(&output, ended.map(|it| it.key.start)),
                     (None, None) => Ok(Vec::new()),
@@ -280,10 +286,13 @@ impl Inspector {
                 Ok((logs, changes, culprit)) => (logs.map_err(|error| error.to_string()), changes, culprit),
                 Err(error) => (Err(error.to_string()), Vec::new(), None),
             };
-            let logs = logs.unwrap_or_else(|error| {
+            let mut logs = logs.unwrap_or_else(|error| {
                 tracing::debug!("the last lines of a service cannot be read: {error}");
                 Vec::new()
             });
+            if let Some(lines) = lines {
+                logs = lines.await;
+            }
             let (changes, changed_at) =
                 changes.into_iter().map(|change| (change.words, change.at_us)).unzip();
             let mut context = FaultContext {

@@ -116,6 +116,7 @@ pub(super) fn read(
         job,
         cgroup_id: hierarchy.zip(cgroup.as_ref()).and_then(|(hierarchy, path)| hierarchy.id(path)),
         cgroup,
+        container: None,
     })
 }
 

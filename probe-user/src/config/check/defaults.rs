@@ -22,7 +22,10 @@ pub(super) fn with_defaults(
 }
 
 fn apply(defaults: &Defaults, service: &mut Service) {
-    let is_remote = service.unit.is_none() && service.exec.is_none() && service.matcher.is_none();
+    let is_remote = service.unit.is_none()
+        && service.exec.is_none()
+        && service.matcher.is_none()
+        && service.container.is_none();
     if let Some(Table(probe)) = &defaults.probe {
         for written in &mut service.probe {
             apply_to_probe(probe, &mut written.get_mut().0);

@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    dependency, exec, heartbeat,
+    container, dependency, exec, heartbeat,
     outside::Outside,
     probe::probe,
     value::{absolute, command, time, whole},
@@ -52,7 +52,7 @@ fn service(entry: &Spanned<Table<file::Service>>, outside: &Outside<'_>, found: 
     if identity == Some(Identity::Remote) {
         if written.probe.is_empty() {
             let message = format!(
-                "service `{name}` gives nothing to watch; expected `unit`, `exec`, `match` or a [[service.probe]]"
+                "service `{name}` gives nothing to watch; expected `unit`, `exec`, `container`, `match` or a [[service.probe]]"
             );
             found.error(place, message);
         }
@@ -114,12 +114,13 @@ fn identity(
         ("unit", written.unit.as_ref().map(Spanned::span)),
         ("exec", written.exec.as_ref().map(Spanned::span)),
         ("match", written.matcher.as_ref().map(Spanned::span)),
+        ("container", written.container.as_ref().map(Spanned::span)),
     ];
     let mut given: Vec<_> = spans.into_iter().filter_map(|(key, span)| Some((key, span?))).collect();
     given.sort_by_key(|(_, span)| span.start);
     if let [(first, _), (second, span), ..] = given.as_slice() {
         let message = format!(
-            "service `{name}` has both `{first}` and `{second}`; expected at most one of `unit`, `exec` and `match`"
+            "service `{name}` has both `{first}` and `{second}`; expected at most one of `unit`, `exec`, `container` and `match`"
         );
         found.error(span.clone(), message);
         return None;
@@ -138,6 +139,12 @@ fn identity(
     }
     if let Some(words) = &written.exec {
         return exec::exec(written, words, name, outside, found).map(Identity::Exec);
+    }
+    if let Some(name) = &written.container {
+        return container::container(name, written.engine.as_ref(), found).map(Identity::Container);
+    }
+    if let Some(engine) = &written.engine {
+        found.error(engine.span(), "`engine` without a container; expected it beside `container` only");
     }
     if let Some(matcher) = &written.matcher {
         return Some(Identity::Match(self::matcher(matcher, found)));
@@ -207,21 +214,21 @@ fn restart(written: &file::Service, identity: Option<&Identity>, found: &mut Fin
     let Some(identity) = identity else { return policy };
     if let Some(words) = written.command.as_ref().filter(|_| !matches!(identity, Identity::Match(_))) {
         let message = "a restart command for a service without `match`; expected it for `match` only, because \
-                       units and `exec` are restarted without one";
+                       units, containers and `exec` are restarted without one";
         found.error(words.span(), message);
     }
     let Some(enabled) = written.enabled.as_ref().filter(|enabled| *enabled.get_ref()) else { return policy };
     match identity {
         Identity::Remote => {
             let message = "a remote service cannot be restarted; expected `enabled = false`, or `unit`, \
-                           `exec` or `match` in the service";
+                           `exec`, `container` or `match` in the service";
             found.error(enabled.span(), message);
         }
         Identity::Match(_) if written.command.is_none() => {
             let message = "nothing says how to restart this service; expected `command = [\"/…\"]` beside it";
             found.error(enabled.span(), message);
         }
-        Identity::Match(_) | Identity::Unit(_) | Identity::Exec(_) => {}
+        Identity::Match(_) | Identity::Unit(_) | Identity::Exec(_) | Identity::Container(_) => {}
     }
     policy
 }
@@ -293,6 +300,7 @@ fn unlike_the_others(
     }
     let place = match &service.identity {
         Identity::Unit(_) => written.unit.as_ref().map(Spanned::span),
+        Identity::Container(_) => written.container.as_ref().map(Spanned::span),
         Identity::Match(_) => written.matcher.as_ref().map(Spanned::span),
         // Two copies of one command are two services, and a remote one is known by its probes alone.
         Identity::Exec(_) | Identity::Remote => None,

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 
 use super::*;
 use crate::{
+    act::container::Containers,
     config::{Probe, Secret, SnapshotOptions},
     enrich::Members,
     fact::ProbeKind,
@@ -40,6 +41,8 @@ fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<A
         systemd: Err("there is none in this test".to_owned()),
         orphans: None,
         unit_watches: Vec::new(),
+        containers: Containers::new(&Default::default(), reader),
+        container_states: Default::default(),
         connects_to_systemd: false,
         reports: mpsc::channel(1).0,
         removals: Vec::new(),

@@ -43,7 +43,12 @@ impl Daemon {
             (_, Identity::Remote) => false,
             (Subject::AllUnits, identity) => matches!(identity, Identity::Unit(_)),
             (Subject::Units(names), Identity::Unit(unit)) => names.iter().any(|name| matches(name, unit)),
-            (Subject::Units(_), Identity::Exec(_) | Identity::Match(_)) => false,
+            (Subject::Units(_), Identity::Exec(_) | Identity::Match(_) | Identity::Container(_)) => false,
+            (Subject::Containers(names), Identity::Container(container))
+                if names.contains(&container.name) =>
+            {
+                true
+            }
             (Subject::Containers(names), _) => {
                 let container = process().and_then(|it| it.container_id.as_deref());
                 container.is_some_and(|id| names.iter().any(|name| self.is_container(name, id, service)))

@@ -63,6 +63,27 @@ impl Daemon {
         }
     }
 
+    /// Watches the containers, and waits for their states. An engine that does not answer holds up nothing else.
+    pub(super) async fn connect_to_engines(&mut self, inbox: &mut Inbox) {
+        let config = Arc::clone(&self.config);
+        let containers = config.services.iter().filter(|service| service.container().is_some()).count();
+        self.executor.watch_containers(&config.services);
+        let described = async {
+            for _ in 0..containers {
+                match inbox.units.recv().await {
+                    Some(change) => self.on_unit(change.service, Ok(change.state)),
+                    None => return,
+                }
+            }
+        };
+        if timeout(UNITS, described).await.is_err() {
+            tracing::error!(
+                "container engines: have not described all containers within {UNITS:?}; each is watched once it is \
+                 described. `hostprobe doctor` tells what answers"
+            );
+        }
+    }
+
     /// Connects to systemd if a service has a unit, and waits for the states of the units.
     pub(super) async fn connect_to_systemd(&mut self, inbox: &mut Inbox) {
         let units = units(&self.config.services);

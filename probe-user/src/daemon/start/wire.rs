@@ -15,6 +15,7 @@ use super::{
 use crate::{
     act::{
         alert::{Alerter, Keeper, Kept},
+        container::Containers,
         hook::Hooks,
         outward_heartbeat::OutwardHeartbeat,
     },
@@ -184,6 +185,8 @@ fn executor(
         systemd: Err("its bus is not connected yet".to_owned()),
         kept: None,
         unit_watches: Vec::new(),
+        containers: Containers::new(&config.containers, reader),
+        container_states: Default::default(),
         connects_to_systemd: false,
         supervised: Default::default(),
         orphans: None,

@@ -149,6 +149,7 @@ impl Renderer<'_> {
             (Action::Request | Action::Hold(_), _) => wire::Provider::Engine,
             (Action::Done | Action::Fail(_), RestartMethod::Supervisor) => wire::Provider::Supervisor,
             (Action::Done | Action::Fail(_), RestartMethod::Systemd) => wire::Provider::Dbus,
+            (Action::Done | Action::Fail(_), RestartMethod::Container) => wire::Provider::Container,
             (Action::Done | Action::Fail(_), RestartMethod::Command | RestartMethod::None) => {
                 wire::Provider::Engine
             }

@@ -109,7 +109,7 @@ impl Renderer<'_> {
             path: (!cgroup.path.is_empty()).then(|| self.text(&cgroup.path, room::PATH)),
         });
         record.container =
-            process.container_id.as_ref().map(|id| wire::Container { id: self.foreign_name(id) });
+            process.container_id.as_ref().map(|id| wire::Container::of_id(self.foreign_name(id)));
         let is_known = !process.name.is_empty();
         wire::Process {
             name: is_known.then(|| self.foreign_name(&process.name)),

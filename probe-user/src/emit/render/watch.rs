@@ -132,7 +132,10 @@ impl Renderer<'_> {
         let well = unit.result == "success" && unit.active != "failed";
         record.event.outcome = if well { Outcome::Success } else { Outcome::Failure };
         record.log.level = if well { Level::Info } else { Level::Warn };
-        record.event.provider = wire::Provider::Dbus;
+        record.event.provider = match unit.container {
+            Some(_) => wire::Provider::Container,
+            None => wire::Provider::Dbus,
+        };
         record.service = Some(self.service(service));
         record.unit = Some(wire::Unit {
             active_state: self.name(&unit.active),

@@ -1,5 +1,7 @@
 //! Processes, their containers, and their exits.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +143,82 @@ pub struct Cgroup {
 pub struct Container {
     /// Its id, 64 hexadecimal digits; the name of an LXC or systemd-nspawn container.
     pub id: String,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// "docker" or "podman", if a service names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// The image that it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ContainerImage>,
+    /// The labels that tell what made it, and its version.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// The exit code of its last run, if it does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Whether its engine saw the OOM killer in its last run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oom_killed: bool,
+    /// "starting", "healthy" or "unhealthy", by its engine's health check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+}
+
+impl Container {
+    /// One of which the id alone is known.
+    pub fn of_id(id: String) -> Self {
+        Self {
+            id,
+            name: None,
+            runtime: None,
+            image: None,
+            labels: BTreeMap::new(),
+            exit_code: None,
+            oom_killed: false,
+            health: None,
+        }
+    }
+}
+
+/// The image of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerImage {
+    /// Its name, without the tag.
+    pub name: String,
+    /// Its tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tag: Vec<String>,
+}
+
+/// The orchestrator of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Orchestrator {
+    /// `kubernetes`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The namespace of the pod, if the kubelet's folders have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The pod.
+    pub resource: OrchestratorResource,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OrchestratorResource {
+    /// `pod`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its uid.
+    pub id: String,
+    /// Its name, if the kubelet's folders have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// The OOM killer's choice.

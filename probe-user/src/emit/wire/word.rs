@@ -47,6 +47,8 @@ words! {
         Probe,
         /// The supervisor of `exec` services: it started the process, and read its exit status.
         Supervisor,
+        /// A container engine, over its API.
+        Container,
         /// The engine's decision, or the daemon's own report.
         Engine,
     }
@@ -293,6 +295,8 @@ words! {
         Systemd,
         /// The built-in supervisor.
         Supervisor,
+        /// The API of the container's engine.
+        Container,
         /// The configured command.
         Command,
         /// None: another supervisor restarts it, or none does.

@@ -38,7 +38,10 @@ impl Service {
     }
 
     fn on_stop<E: Effects>(&mut self, order: Order, ctx: &mut Ctx<'_, E>) {
-        if !matches!(self.settings.method, RestartMethod::Systemd | RestartMethod::Supervisor) {
+        if !matches!(
+            self.settings.method,
+            RestartMethod::Systemd | RestartMethod::Supervisor | RestartMethod::Container
+        ) {
             return;
         }
         self.stopped = None;

@@ -49,6 +49,9 @@ impl Service {
         let restarts = restarts || request.as_ref().is_some_and(|it| it.verb == RequestVerb::Restart);
         let verb = if restarts { "restarted" } else { "stopped" };
         let why = match &request {
+            Some(OutsideRequest { actor, .. }) if self.settings.is_container => {
+                format!("{why}: {verb} by {actor}")
+            }
             Some(OutsideRequest { actor, .. }) => format!("{verb} by {actor}"),
             None => format!("{why}; {UNKNOWN}"),
         };
@@ -125,6 +128,17 @@ impl Service {
 }
 
 /// Whether a program of this name sends signals because others ask it to. Names are cut to 15 characters.
-fn is_relay(name: &str) -> bool {
-    matches!(name, "systemd" | "runc" | "crun" | "dockerd" | "containerd" | "containerd-shim" | "conmon")
+pub(super) fn is_relay(name: &str) -> bool {
+    matches!(
+        name,
+        "systemd"
+            | "runc"
+            | "crun"
+            | "youki"
+            | "dockerd"
+            | "containerd"
+            | "containerd-shim"
+            | "conmon"
+            | "podman"
+    )
 }

@@ -108,7 +108,7 @@ impl Service {
             | EndRule::BelowLimit
             | EndRule::Quiet => false,
         };
-        if still {
+        if still || self.container_is_unwell() {
             return false;
         }
         if self.probes.is_empty() {
@@ -163,9 +163,10 @@ impl Service {
             return (ServiceState::Starting, format!("its first start waits for {others}"));
         }
         if self.unit.means(Meaning::Starting) {
-            return (ServiceState::Starting, "systemd is starting it".to_owned());
+            let manager = self.unit.meaning().map_or("systemd", |(state, _)| state.manager());
+            return (ServiceState::Starting, format!("{manager} is starting it"));
         }
-        if let Some(why) = self.startup_report() {
+        if let Some(why) = self.startup_report().or_else(|| self.container_is_starting()) {
             return (ServiceState::Starting, why);
         }
         if let Some(stopped) = &self.stopped {

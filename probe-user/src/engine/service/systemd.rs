@@ -3,7 +3,7 @@
 //! systemd may be stopping the unit on request, may have restarted it already, or may be about to. hostprobe must
 //! not undo or repeat that, so the engine reads the unit's state before a decision.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use UnitJudgement::{
     AlreadyRestarted, NotLoaded, Restart, RestartsItself, Rests, Stale, StillRuns, StopRequested,
@@ -101,6 +101,7 @@ impl Service {
             self.on_judged(inspection, state, before.as_ref(), ctx);
         } else {
             self.unit_changed(&state, before.as_ref(), ctx);
+            self.on_container(&state, ctx);
         }
     }
 
@@ -114,7 +115,7 @@ impl Service {
         if let Some(fault) = first {
             self.open_or_update(fault, ctx);
             self.publish_restart(
-                Action::Hold(format!("systemd does not report the unit's state: {error}")),
+                Action::Hold(format!("{} does not report its state: {error}", self.manager())),
                 ctx,
             );
             self.alert_now(ctx);
@@ -152,10 +153,11 @@ impl Service {
             (AlreadyRestarted { asked: false } | RestartsItself(_) | Restart { .. }, Some(exit))
                 if !failed_to_start && ended_by_systemd.is_none() =>
             {
-                asked_to_end(exit, &state).map_or(judgement, |why| StopRequested(why.into()))
+                self.asked_to_end(exit, &state, ctx).map_or(judgement, StopRequested)
             }
             (_, _) => judgement,
         };
+        let manager = state.manager();
         let event = self.publish_unit(&state, ctx);
         if state.main.is_none() {
             self.main = None;
@@ -183,7 +185,7 @@ impl Service {
                 self.unit_changed(&state, before, ctx);
             }
             AlreadyRestarted { asked: true } => {
-                self.on_outside_stop("it was restarted on request", true, ctx);
+                self.on_outside_stop(&self.restart_request(&state), true, ctx);
                 self.unit_changed(&state, before, ctx);
             }
             AlreadyRestarted { asked: false } => {
@@ -202,20 +204,20 @@ impl Service {
                     fault = self.by_unit(fault, meaning::of_end(&ended, known), &ended);
                 }
                 fault.evidence.push(event);
-                self.leave_to_systemd(fault, "systemd has restarted it already", ctx);
+                self.leave_to_systemd(fault, &format!("{manager} has restarted it already"), ctx);
                 self.enter(RecoveryState::SystemdRestarting, Some(ctx.now.plus(RESTART_SLACK)));
                 self.unit_changed(&state, before, ctx);
             }
             RestartsItself(within) => {
                 let mut fault = self.by_unit(fault, meaning::of_end(&state, known), &state);
                 fault.evidence.push(event);
-                self.leave_to_systemd(fault, "systemd restarts it itself at once", ctx);
+                self.leave_to_systemd(fault, &format!("{manager} restarts it itself"), ctx);
                 let until = ctx.now.plus(within).plus(RESTART_SLACK);
                 self.enter(RecoveryState::SystemdRestarting, Some(until));
             }
             NotLoaded(load) => {
                 fault.evidence.push(event);
-                let why = format!("systemd cannot start the unit: it is {load}");
+                let why = meaning::cannot_start(&state, &load);
                 fault.finding.summary.add(why.clone());
                 fault.remedy = Remedy::Hold(why);
                 self.fail(fault, ctx);
@@ -240,7 +242,7 @@ impl Service {
                 match (waits, &fault.remedy) {
                     // A restart does not mend it, and systemd makes one all the same.
                     (Some(left), Remedy::Hold(_)) => {
-                        let why = format!("systemd restarts it itself in {}", describe(left));
+                        let why = format!("{manager} restarts it itself in {}", describe(left));
                         self.leave_to_systemd(fault, &why, ctx);
                         let until = ctx.now.plus(left).plus(RESTART_SLACK);
                         self.enter(RecoveryState::SystemdRestarting, Some(until));
@@ -327,7 +329,7 @@ impl Service {
         let job = state.job.as_ref().map(|job| job.kind.as_str());
         let starting = state.active == "activating" && !state.sub.starts_with("auto-restart");
         if job == Some("stop") || state.active == "deactivating" && meaning::was_asked(state) {
-            StopRequested("systemd is stopping it".into())
+            StopRequested(format!("{} is stopping it", state.manager()).into())
         } else if state.active == "deactivating" {
             // Its end is under way, and its exit or its next state tells more.
             StillRuns
@@ -335,6 +337,8 @@ impl Service {
             NotLoaded(state.load.clone())
         } else if state.main.is_some() && state.main != self.main {
             AlreadyRestarted { asked: false }
+        } else if state.container.is_some() && state.waits_to_restart() {
+            RestartsItself(state.restart_delay)
         } else if inspection.from_earlier_state
             && (state.main.is_some() || meaning::phase(state) == Phase::Up)
         {
@@ -384,8 +388,11 @@ impl Service {
     /// systemd's restarts count too.
     fn loop_if_spent<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if self.recovery.budget().left(ctx.now) == 0 {
-            let why =
-                format!("systemd has spent its budget of {} restarts", self.recovery.budget().describe());
+            let why = format!(
+                "{} has spent its budget of {} restarts",
+                self.manager(),
+                self.recovery.budget().describe()
+            );
             self.become_crash_loop(&why, ctx);
         }
     }
@@ -393,6 +400,30 @@ impl Service {
     /// systemd's own restart has not led to a running main process in time.
     pub(super) fn on_systemd_restart_overdue<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         self.inspect_same(false, ctx);
+    }
+}
+
+impl Service {
+    /// Why the main process counts as asked to end.
+    fn asked_to_end<E>(
+        &self,
+        exit: &ProcessExit,
+        state: &UnitState,
+        ctx: &Ctx<'_, E>,
+    ) -> Option<Cow<'static, str>> {
+        match state.container {
+            Some(_) => self.container_was_asked(exit, state, ctx),
+            None => asked_to_end(exit, state).map(Cow::Borrowed),
+        }
+    }
+
+    /// The name of what manages it.
+    fn manager(&self) -> &'static str {
+        match self.unit.meaning() {
+            Some((state, _)) => state.manager(),
+            None if self.settings.is_container => "its container engine",
+            None => "systemd",
+        }
     }
 }
 

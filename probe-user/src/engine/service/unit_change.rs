@@ -30,7 +30,7 @@ impl Service {
                 self.on_running(main, ctx);
                 self.unit.set_invocation(&state.invocation_id);
             } else if Self::begins_to_stop(state) && (self.is_idle() || self.is_verifying()) {
-                self.on_unit_stop(state, "systemd is stopping it", ctx);
+                self.on_unit_stop(state, &format!("{} is stopping it", state.manager()), ctx);
             }
             return;
         }
@@ -210,7 +210,7 @@ impl Service {
             return;
         };
         let lasted = state.started.map(|started| ctx.now.since(started).as_secs()).unwrap_or_default();
-        let why = format!("systemd has been starting it for {lasted} s ({})", state.sub);
+        let why = format!("{} has been starting it for {lasted} s ({})", state.manager(), state.sub);
         if self.incident.is_some() || !self.is_idle() {
             return;
         }

@@ -19,6 +19,8 @@ pub enum Sort {
     Scheduled,
     /// A socket or a call of its bus name starts it.
     Activated,
+    /// A container, which an engine runs.
+    Container,
 }
 
 /// The unit's load state, active state and sub state, as far as they decide.
@@ -104,7 +106,7 @@ pub const ROWS: &[Row] = &{
     use Meaning::{Done, Fault, Runs, Starting as Starts, Stopped, Waits};
     use Mend::{Hold, Restart};
     use Phase::{Down, Finished, Masked, NotLoaded, Restarting, Starting, Stopping, Up};
-    use Sort::Activated;
+    use Sort::{Activated, Container};
     use Verdict::{DependencyDown, Hung, OomKilled, StartFailed};
 
     const fn row(
@@ -115,6 +117,10 @@ pub const ROWS: &[Row] = &{
     }
 
     [
+        row(Some(&[Container]), Up, None, Any, Runs, "its engine reports it as running"),
+        row(Some(&[Container]), Restarting, None, Any, Waits, "its engine starts it again by its restart policy"),
+        row(Some(&[Container]), Stopping, None, Any, Stopped, "its engine is stopping it"),
+        row(Some(&[Container]), NotLoaded, None, Any, Fault(Some(StartFailed), Hold), "no engine has a container of this name"),
         row(None, Up, None, Any, Runs, "systemd reports it as running"),
         row(Some(&[Sort::Oneshot]), Starting, None, Any, Runs, "its work is under way (Type=oneshot)"),
         row(None, Starting, None, Any, Starts, "systemd is starting it"),
@@ -197,7 +203,9 @@ pub fn phase(state: &UnitState) -> Phase {
 }
 
 fn sort(state: &UnitState) -> Sort {
-    if state.kind == "oneshot" {
+    if state.container.is_some() {
+        Sort::Container
+    } else if state.kind == "oneshot" {
         Sort::Oneshot
     } else if state.triggered_by.is_empty() {
         Sort::LongRunning
@@ -248,6 +256,16 @@ pub fn failed_by_systemd(state: &UnitState) -> bool {
     }
 }
 
+/// Why it cannot be started, in a sentence.
+pub fn cannot_start(state: &UnitState, load: &str) -> String {
+    match &state.container {
+        Some(_) => {
+            format!("{} has no container of this name; what made it has to make it again", state.manager())
+        }
+        None => format!("systemd cannot start the unit: it is {load}"),
+    }
+}
+
 /// The row's reason in a sentence, with the units that it is about.
 pub fn words(row: &Row, state: &UnitState) -> String {
     let mut words = row.because.to_owned();
@@ -255,6 +273,7 @@ pub fn words(row: &Row, state: &UnitState) -> String {
         Meaning::Done if row.phase == Phase::Down && !state.triggered_by.is_empty() => {
             let _ = write!(words, " ({})", state.triggered_by.join(", "));
         }
+        Meaning::Fault(..) if state.container.is_some() => {}
         Meaning::Fault(..) if row.phase == Phase::NotLoaded => {
             let _ = write!(words, ": it is {}", state.load);
             if state.load == "not-found" {

@@ -222,6 +222,7 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
             if let Some(cgroup) = &mut state.cgroup {
                 text(cgroup);
             }
+            state.container.iter_mut().flat_map(|container| container.texts()).for_each(text);
         }
         Observation::UnitUnknown(_, error)
         | Observation::RestartOutcome(_, Err(error))
@@ -332,6 +333,7 @@ pub fn digest(services: &[Service], restart_budget: RestartBudget) -> String {
             Identity::Unit(_) => ("unit", None),
             Identity::Exec(exec) => ("exec", Some(exec.stop_timeout)),
             Identity::Match(_) => ("match", None),
+            Identity::Container(_) => ("container", None),
             Identity::Remote => ("remote", None),
         };
         let probes: Vec<_> = probes.iter().map(probe_digest).collect();

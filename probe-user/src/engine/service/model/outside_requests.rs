@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::{
     clock::Timestamp,
-    fact::{Actor, OutsideRequest},
+    fact::{Actor, OutsideRequest, RequestVerb},
 };
 
 /// So many restarts by the same program within this time are an incident. A deployment makes one or two, a person who tries
@@ -48,6 +48,12 @@ impl OutsideRequests {
     pub fn take(&mut self, now: Timestamp) -> Option<OutsideRequest> {
         let latest = self.latest.drain(..).next_back()?;
         (now.since(latest.actor.at) <= SHOWS_WITHIN).then_some(latest)
+    }
+
+    /// What the latest request asks for, if it may show at `now`.
+    pub fn latest_verb(&self, now: Timestamp) -> Option<RequestVerb> {
+        let latest = self.latest.back().filter(|it| now.since(it.actor.at) <= SHOWS_WITHIN);
+        latest.map(|request| request.verb)
     }
 
     pub fn stopped(&mut self, actor: Option<Actor>) {

@@ -8,7 +8,9 @@ use crate::fact::{IdentityKind, Limits, Policy, RestartMethod, RestartPolicy, Se
 pub struct Settings {
     pub id: ServiceId,
     pub method: RestartMethod,
+    /// systemd or a container engine manages it, reports its state, and may restart it by itself.
     pub is_unit: bool,
+    pub is_container: bool,
     pub is_remote: bool,
     /// hostprobe's own supervisor starts it.
     pub is_supervised: bool,
@@ -38,7 +40,8 @@ impl Settings {
         Self {
             id,
             method: given.method,
-            is_unit: given.kind == IdentityKind::Unit,
+            is_unit: matches!(given.kind, IdentityKind::Unit | IdentityKind::Container),
+            is_container: given.kind == IdentityKind::Container,
             is_remote: given.kind == IdentityKind::Remote,
             is_supervised: given.kind == IdentityKind::Exec,
             start_after: given.start_after.clone(),

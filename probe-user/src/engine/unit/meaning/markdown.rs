@@ -37,6 +37,7 @@ const fn unit_words(sort: Sort) -> &'static str {
         Sort::Oneshot => "oneshot",
         Sort::Scheduled => "triggered by a timer or path",
         Sort::Activated => "triggered by a socket or a bus name",
+        Sort::Container => "container",
     }
 }
 
