@@ -261,7 +261,7 @@ fn the_image_runs_and_watches_under_podman() {
     let Some([first, _]) = Packages::both() else { return };
     let Some(podman) = Podman::new() else { return };
     let image = podman.load(&first.image());
-    let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--cgroups=disabled"];
+    let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"];
     let version =
         words(&podman.output_of(&image, &[&limits[..], &["--network=none"]].concat(), &["--version"]));
     assert_eq!(version.trim(), format!("hostprobe {}", env!("CARGO_PKG_VERSION")));
