@@ -55,7 +55,7 @@ impl Packages {
         let folder = workspace.join("target/test-packages").join(name);
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut dist = Command::new(cargo);
-        dist.args(["run", "--quiet", "--package", "xtask", "--", "dist", "--version", version]);
+        dist.args(["run", "--quiet", "--package", "xtask", "--", "dist", "--quick", "--version", version]);
         dist.args(["--machine", std::env::consts::ARCH, "--output"]).arg(&folder).args(further);
         let output = dist.current_dir(workspace).output().context("starting cargo")?;
         ensure!(

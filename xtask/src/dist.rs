@@ -41,6 +41,9 @@ pub struct Arguments {
     /// The version that the packages have [default: that of the workspace]
     #[arg(long)]
     version: Option<String>,
+    /// Compress little, for tests
+    #[arg(long)]
+    quick: bool,
     /// Where the files go
     #[arg(long, default_value = "target/dist")]
     output: PathBuf,
@@ -54,7 +57,13 @@ pub fn dist(arguments: &Arguments) -> Result<ExitCode> {
     let missing = packages::provide(&TOOLS.into_iter().chain(compilers).collect::<Vec<_>>())?;
     ensure!(missing.is_empty(), "packages {}: missing; install them", missing.join(", "));
 
-    let release = Release::new(root().join(&arguments.output), arguments.version.as_deref())?;
+    let given = arguments.program.as_ref().map(|program| root().join(program));
+    ensure!(
+        given.is_none_or(|program| !program.starts_with(root().join(&arguments.output))),
+        "--program is in the folder of --output, which is emptied first"
+    );
+    let release =
+        Release::new(root().join(&arguments.output), arguments.version.as_deref(), arguments.quick)?;
     let mut programs = Vec::new();
     for machine in machines {
         let built = match &arguments.program {
@@ -77,6 +86,7 @@ pub fn dist(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     image::build(&release, &programs)?;
+    fs::remove_dir_all(&release.scratch)?;
     sums::write(&release.folder)?;
     let sums = fs::read_to_string(release.folder.join(sums::FILE))?;
     print!("{sums}");

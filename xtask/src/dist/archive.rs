@@ -20,7 +20,13 @@ pub(super) fn tar(release: &Release, folder: &Path, file: &Path, prefix: Option<
 
 /// Compresses a file in place; its name ends with `.gz` then.
 pub(super) fn gzip(release: &Release, file: &Path) -> Result<()> {
-    output(release.command("gzip").args(["--best", "--no-name", "--force"]).arg(file)).map(drop)
+    output(
+        release
+            .command("gzip")
+            .args([if release.quick { "--fast" } else { "--best" }, "--no-name", "--force"])
+            .arg(file),
+    )
+    .map(drop)
 }
 
 /// The archive for hosts without a package manager that we serve.

@@ -26,8 +26,9 @@ pub(super) fn build(release: &Release, machine: Machine, staged: &Path) -> Resul
     }
     let file = release.folder.join(format!("hostprobe_{}_{}.deb", release.version, machine.debian()));
     let mut build = release.command("dpkg-deb");
-    // Debian 11 reads no other compression than these: gzip and xz.
-    build.args(["--root-owner-group", "-Zxz", "-z6", "--build"]);
+    // Debian 11 reads no other compressions than these.
+    build.args(["--root-owner-group", if release.quick { "-Zgzip" } else { "-Zxz" }]);
+    build.args([if release.quick { "-z1" } else { "-z6" }, "--build"]);
     output(build.arg(staged).arg(file)).map(drop)
 }
 

@@ -36,7 +36,8 @@ pub(super) fn build(release: &Release, programs: &[Program]) -> Result<()> {
     }
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
     let mut entry = layout.json(INDEX, &index)?;
-    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": release.version });
+    entry["annotations"] =
+        json!({ "org.opencontainers.image.ref.name": format!("hostprobe:{}", release.version) });
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
     fs::write(layout.folder.join("index.json"), serde_json::to_vec(&index)?)?;
     fs::write(layout.folder.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;

@@ -9,11 +9,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::machine::Machine;
+use super::{machine::Machine, sums};
 use crate::{
     cargo::{command, root},
     nightly::output,
 };
+
+const SCRATCH: &str = "scratch";
 
 /// What all parts of a release have in common.
 pub(super) struct Release {
@@ -22,8 +24,10 @@ pub(super) struct Release {
     pub(super) epoch: u64,
     /// Where the finished files go.
     pub(super) folder: PathBuf,
-    /// Where they are put together; it is made anew.
+    /// Where they are put together; it is gone in the end.
     pub(super) scratch: PathBuf,
+    /// Compress little.
+    pub(super) quick: bool,
 }
 
 /// A program for one machine.
@@ -33,10 +37,10 @@ pub(super) struct Program {
 }
 
 impl Release {
-    /// Begins one in a folder, which is emptied. The version is that of the workspace, if none is given.
-    pub(super) fn new(folder: PathBuf, version: Option<&str>) -> Result<Self> {
-        let scratch = folder.join("scratch");
-        let _ = fs::remove_dir_all(&folder);
+    /// Begins one in a folder. An earlier release there is deleted. The version is that of the workspace, if none is given.
+    pub(super) fn new(folder: PathBuf, version: Option<&str>, quick: bool) -> Result<Self> {
+        let scratch = folder.join(SCRATCH);
+        empty(&folder)?;
         fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
         let version = version.map_or_else(workspace_version, |version| Ok(version.to_owned()))?;
         let plain = |char: char| char.is_ascii_alphanumeric() || ".+~".contains(char);
@@ -44,7 +48,7 @@ impl Release {
             version.starts_with(|first: char| first.is_ascii_digit()) && version.chars().all(plain),
             "version {version:?}: expected digits, letters, `.`, `+` and `~`, as packages of both families take"
         );
-        Ok(Self { version, epoch: epoch()?, folder, scratch })
+        Ok(Self { version, epoch: epoch()?, folder, scratch, quick })
     }
 
     /// Copies a program to where the release has it, without its symbols.
@@ -61,6 +65,18 @@ impl Release {
         command.env("SOURCE_DATE_EPOCH", self.epoch.to_string()).env("LC_ALL", "C").env("TZ", "UTC");
         command
     }
+}
+
+/// Deletes an earlier release, whole or begun. A folder of anything else stays.
+fn empty(folder: &Path) -> Result<()> {
+    let Ok(mut entries) = fs::read_dir(folder) else { return Ok(()) };
+    let is_release = folder.join(sums::FILE).exists() || folder.join(SCRATCH).exists();
+    ensure!(
+        is_release || entries.next().is_none(),
+        "{}: holds other files than those of a release; name another --output",
+        folder.display()
+    );
+    fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))
 }
 
 fn workspace_version() -> Result<String> {

@@ -23,6 +23,7 @@ pub(super) fn build(release: &Release, machine: Machine, staged: &Path) -> Resul
     let mut build = release.command("rpmbuild");
     build.args(["-bb", "--quiet", "--target", &format!("{}-linux", machine.uname())]);
     for (name, value) in [
+        ("_binary_payload", if release.quick { "w1.gzdio" } else { "w6.xzdio" }.to_owned()),
         ("_topdir", work.display().to_string()),
         ("version", release.version.clone()),
         ("staged", staged.display().to_string()),

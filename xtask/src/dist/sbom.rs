@@ -172,6 +172,7 @@ mod tests {
             epoch: 0,
             folder: PathBuf::new(),
             scratch: PathBuf::new(),
+            quick: true,
         };
         let metadata = json!({
             "packages": [
