@@ -86,7 +86,7 @@ fn fits(mapping: &Value, value: &Value, path: &str) {
             }
         }
         Value::Array(items) => items.iter().for_each(|item| fits(mapping, item, path)),
-        _ => {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
             let kind = mapping["type"].as_str().unwrap_or_else(|| panic!("{path} is not mapped"));
             let is_right = match kind {
                 "long" => value.is_i64(),
