@@ -149,7 +149,8 @@ fn a_stop_by_hand_is_a_stop_and_names_the_command() {
     // A start by hand is a start.
     let mark = daemon.mark();
     lab.podman.invoke(&["start", &lab.name]);
-    let healthy = |event: &Value| is(event, "service.state", "web") && text(event, "service.state") == "healthy";
+    let healthy =
+        |event: &Value| is(event, "service.state", "web") && text(event, "service.state") == "healthy";
     daemon.wait_for_after(mark, healthy, LONG);
     assert_eq!(incidents(&daemon), 0);
     assert_eq!(daemon.count(|event| is(event, "restart.request", "web")), 0);
@@ -291,7 +292,8 @@ fn a_container_with_labels_is_a_service_and_has_no_more_rights_than_the_configur
     let daemon = Daemon::start(&config, &[]);
     daemon.ready();
     let mark = daemon.mark();
-    let labels = ["--label=hostprobe.enable=true", "--label=hostprobe.name=web", "--label=hostprobe.restart=true"];
+    let labels =
+        ["--label=hostprobe.enable=true", "--label=hostprobe.name=web", "--label=hostprobe.restart=true"];
     let id = lab.run(&labels, SAYS);
     wait_until_healthy(&daemon, "web");
     lab.podman.kill(&id);
@@ -319,7 +321,9 @@ fn a_hostile_engine_holds_up_nothing_else() {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
     let floods = |stream: &mut std::os::unix::net::UnixStream| {
         let _ = stream.write_all(OK);
-        let events = b"{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"Attributes\":{\"name\":\"c\"}}}\n".repeat(512);
+        let events =
+            b"{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"Attributes\":{\"name\":\"c\"}}}\n"
+                .repeat(512);
         while stream.write_all(&events).is_ok() {}
     };
     let sends_garbage = |stream: &mut std::os::unix::net::UnixStream| {

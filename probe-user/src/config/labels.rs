@@ -230,7 +230,7 @@ mod tests {
             ("restart.command", "/bin/sh"),
         ] {
             let mut config = discovering(true);
-            let wrong = config.add_labelled(&[labelled(&[(key, value)])]);
+            let wrong = config.add_labelled(&[labelled(&[(key, value)])], None);
             assert_eq!((wrong.len(), config.services.len()), (1, 0), "{key} = {value}: {wrong:?}");
         }
     }
