@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    os::unix::net::UnixListener,
+    os::unix::net::{UnixListener, UnixStream},
     path::Path,
     time::Duration,
 };
@@ -149,7 +149,8 @@ fn a_stop_by_hand_is_a_stop_and_names_the_command() {
     // A start by hand is a start.
     let mark = daemon.mark();
     lab.podman.invoke(&["start", &lab.name]);
-    let healthy = |event: &Value| is(event, "service.state", "web") && text(event, "service.state") == "healthy";
+    let healthy =
+        |event: &Value| is(event, "service.state", "web") && text(event, "service.state") == "healthy";
     daemon.wait_for_after(mark, healthy, LONG);
     assert_eq!(incidents(&daemon), 0);
     assert_eq!(daemon.count(|event| is(event, "restart.request", "web")), 0);
@@ -291,7 +292,8 @@ fn a_container_with_labels_is_a_service_and_has_no_more_rights_than_the_configur
     let daemon = Daemon::start(&config, &[]);
     daemon.ready();
     let mark = daemon.mark();
-    let labels = ["--label=hostprobe.enable=true", "--label=hostprobe.name=web", "--label=hostprobe.restart=true"];
+    let labels =
+        ["--label=hostprobe.enable=true", "--label=hostprobe.name=web", "--label=hostprobe.restart=true"];
     let id = lab.run(&labels, SAYS);
     wait_until_healthy(&daemon, "web");
     lab.podman.kill(&id);
@@ -300,8 +302,11 @@ fn a_container_with_labels_is_a_service_and_has_no_more_rights_than_the_configur
     assert_eq!(daemon.count(|event| is(event, "restart.request", "web")), 0);
 }
 
+/// What a fake engine does to a connection once it has the head of a request.
+type Hostile = fn(&mut UnixStream);
+
 /// A fake engine that does one hostile thing to each connection.
-fn fake_engine(socket: &Path, hostile: fn(&mut std::os::unix::net::UnixStream)) {
+fn fake_engine(socket: &Path, hostile: Hostile) {
     let listener = UnixListener::bind(socket).expect("it is bound");
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
@@ -317,22 +322,24 @@ fn fake_engine(socket: &Path, hostile: fn(&mut std::os::unix::net::UnixStream)) 
 #[test]
 fn a_hostile_engine_holds_up_nothing_else() {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
-    let floods = |stream: &mut std::os::unix::net::UnixStream| {
+    let floods = |stream: &mut UnixStream| {
         let _ = stream.write_all(OK);
-        let events = b"{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"Attributes\":{\"name\":\"c\"}}}\n".repeat(512);
+        let events =
+            b"{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"Attributes\":{\"name\":\"c\"}}}\n"
+                .repeat(512);
         while stream.write_all(&events).is_ok() {}
     };
-    let sends_garbage = |stream: &mut std::os::unix::net::UnixStream| {
+    let sends_garbage = |stream: &mut UnixStream| {
         let _ = stream.write_all(b"\x16\x03\x01 \0 garbage \x1b[2J\n\n");
     };
-    let endless_head = |stream: &mut std::os::unix::net::UnixStream| {
+    let endless_head = |stream: &mut UnixStream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n");
         while stream.write_all(b"X-Header: endless\r\n").is_ok() {}
     };
-    let hangs = |stream: &mut std::os::unix::net::UnixStream| {
+    let hangs = |stream: &mut UnixStream| {
         let _ = stream.read(&mut [0]);
     };
-    let kinds: [(&str, fn(&mut std::os::unix::net::UnixStream)); 4] =
+    let kinds: [(&str, Hostile); 4] =
         [("floods", floods), ("garbage", sends_garbage), ("head", endless_head), ("hangs", hangs)];
     if !require_root() {
         return;

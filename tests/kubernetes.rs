@@ -37,7 +37,8 @@ fn wrong(value: &Yaml, type_name: &str, place: &str, models: &Value, found: &mut
     if let Some(item) = inside(type_name, "Dict").and_then(|pair| pair.split_once(", ")) {
         match value.as_hash() {
             Some(map) => {
-                map.iter().for_each(|(key, it)| wrong(it, item.1, &format!("{place}.{key:?}"), models, found));
+                map.iter()
+                    .for_each(|(key, it)| wrong(it, item.1, &format!("{place}.{key:?}"), models, found));
             }
             None => found.push(format!("{place}: expected a map")),
         }
@@ -75,7 +76,8 @@ fn each_key_of_the_manifest_is_one_of_the_api_and_has_its_type() {
     }
     assert_eq!(found, Vec::<String>::new());
     // The check sees what is wrong.
-    let wrong_keys = "spec:\n  template:\n    spec:\n      hostPid: true\n      hostNetwork: 1\n      containers: {}\n";
+    let wrong_keys =
+        "spec:\n  template:\n    spec:\n      hostPid: true\n      hostNetwork: 1\n      containers: {}\n";
     let planted = YamlLoader::load_from_str(wrong_keys).expect("it is YAML");
     wrong(&planted[0], "V1DaemonSet", "DaemonSet", &models["models"], &mut found);
     assert_eq!(found.len(), 3, "{found:?}");

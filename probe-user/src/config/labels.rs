@@ -57,10 +57,9 @@ impl Config {
             match service(container, name, self.containers.discover_restarts) {
                 Ok(mut service) => {
                     let id = ServiceId(self.next_id());
-                    let before = running.into_iter().flat_map(|running| &running.services);
-                    let before =
-                        before.filter(|before| !container.runs && before.identity == service.identity);
-                    if let Some(before) = before.last() {
+                    let mut before = running.into_iter().flat_map(|running| &running.services);
+                    let is_it = |before: &&Service| !container.runs && before.identity == service.identity;
+                    if let Some(before) = before.find(is_it) {
                         service.probes.clone_from(&before.probes);
                     }
                     self.services.push(Service { id, ..service });

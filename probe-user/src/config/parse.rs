@@ -196,7 +196,7 @@ fn misplaced(key: &str, known: &[&str]) -> Option<&'static str> {
         "probe" if in_file => Some("[[service.probe]] below its [[service]]"),
         "limits" if in_file => Some("[service.limits] below its [[service]]"),
         "policy" if in_file => Some("[service.policy] below its [[service]]"),
-        "name" | "unit" | "exec" | "match" | "depends_on" if in_file => Some("a [[service]]"),
+        "name" | "unit" | "exec" | "container" | "match" | "depends_on" if in_file => Some("a [[service]]"),
         "webhook" | "slack" | "pagerduty" | "email" | "ntfy" | "telegram" | "discord" | "teams"
             if in_file =>
         {

@@ -4,6 +4,7 @@ mod backends;
 mod backlog;
 mod chaos;
 mod checks;
+mod containers;
 mod deaths;
 mod dependencies;
 mod drills;

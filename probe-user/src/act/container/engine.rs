@@ -36,8 +36,9 @@ const POLICY_SHOWS: Duration = Duration::from_secs(2);
 /// The longest wait for an engine to notice that the main process of a container is gone.
 const NOTICES: Duration = Duration::from_secs(10);
 
-/// Between two reads, if no event tells of a change.
+/// Between two reads, if no event tells of a change. It doubles with each, up to [`LONGEST_STEP`].
 const STEP: Duration = Duration::from_millis(50);
+const LONGEST_STEP: Duration = Duration::from_millis(400);
 
 /// How much longer than the stop of a container its restart may take.
 const START: Duration = Duration::from_secs(60);
@@ -57,6 +58,8 @@ pub(super) struct Engine {
     last: Mutex<HashMap<String, Reading>>,
     /// Counts the events, so that a wait ends with the next.
     events: watch::Sender<u64>,
+    /// Since when the stream of events is read; None while it is not.
+    listens_since: Mutex<Option<Instant>>,
 }
 
 impl Engine {
@@ -68,6 +71,7 @@ impl Engine {
             requests: Mutex::default(),
             last: Mutex::default(),
             events: watch::Sender::new(0),
+            listens_since: Mutex::default(),
         }
     }
 
@@ -91,6 +95,18 @@ impl Engine {
     /// The stream of events since a moment.
     pub(super) async fn events(&self, since: jiff::Timestamp) -> Result<Lines, EngineError> {
         self.socket.lines(&format!("/events?since={}", since.as_second())).await
+    }
+
+    /// The stream of events is read from now on, or is not any more.
+    pub(super) fn set_listens(&self, listens: bool) {
+        let since = listens.then(Instant::now);
+        *self.listens_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Whether the events of the last moments have been read, those from before a lost connection too.
+    fn has_caught_up(&self) -> bool {
+        let since = *self.listens_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() >= REQUEST_SHOWS)
     }
 
     /// Takes in an event. Returns the name of the container that may have changed.
@@ -120,7 +136,7 @@ impl Engine {
     /// The state of a container, once what its engine does next is settled: an end is not told before the request for it
     /// or the engine's own restart has had the time to show.
     pub(super) async fn settled(&self, name: &str) -> Result<UnitState, EngineError> {
-        let began = Instant::now();
+        let (began, mut step) = (Instant::now(), STEP);
         let mut changes = self.events.subscribe();
         loop {
             changes.mark_unchanged();
@@ -131,13 +147,14 @@ impl Engine {
             };
             let shows = if reading.policy_applies { POLICY_SHOWS } else { REQUEST_SHOWS };
             let ended = reading.state.main_exited.unwrap_or_default();
-            let is_early =
-                reading.has_ended() && !reading.was_asked() && Timestamp::now().since(ended) < shows;
+            let is_recent = Timestamp::now().since(ended) < shows || !self.has_caught_up();
+            let is_early = reading.has_ended() && !reading.was_asked() && is_recent;
             let waits = reading.is_behind || is_early;
             if !waits || began.elapsed() > NOTICES {
                 return self.with_network(reading).await;
             }
-            let _ = timeout(STEP, changes.changed()).await;
+            let _ = timeout(step, changes.changed()).await;
+            step = (step * 2).min(LONGEST_STEP);
         }
     }
 

@@ -27,7 +27,7 @@ use super::error::EngineError;
 const HEAD_MAX: usize = 16 << 10;
 
 /// The description of a container has 10 to 30 KiB, and grows with its mounts and environment.
-pub(super) const ANSWER_MAX: usize = 1 << 20;
+const ANSWER_MAX: usize = 512 << 10;
 
 /// A line of the stream of events has 1 KiB, and grows with the labels of its container.
 const LINE_MAX: usize = 256 << 10;

@@ -36,6 +36,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// An engine may lose events, so each container is read this often in any case.
 const REREAD: Duration = Duration::from_secs(30);
 
+/// Two reads of a container for events are at least so far apart. The first event is followed at once.
+const READS_APART: Duration = Duration::from_millis(100);
+
 /// The reads under way. Further ones wait.
 const READS_MAX: usize = 16;
 
@@ -55,6 +58,7 @@ impl Containers {
             dirty: (0..containers.len()).collect(),
             known: containers.iter().map(|_| None).collect(),
             busy: BTreeSet::new(),
+            read_at: containers.iter().map(|_| None).collect(),
             by_name: by_name(&containers),
             containers: Arc::new(containers),
             engines: self,
@@ -98,6 +102,8 @@ struct Watch {
     dirty: BTreeSet<usize>,
     /// Those whose read is under way.
     busy: BTreeSet<usize>,
+    /// When each was read last.
+    read_at: Vec<Option<Instant>>,
     reads: JoinSet<(usize, Read)>,
 }
 
@@ -127,7 +133,10 @@ impl Watch {
             self.dirty.remove(&at);
             self.busy.insert(at);
             let (engines, containers) = (self.engines.clone(), Arc::clone(&self.containers));
+            let last = self.read_at.get(at).copied().flatten();
+            let rest = last.map(|last| READS_APART.saturating_sub(last.elapsed())).unwrap_or_default();
             self.reads.spawn(async move {
+                sleep(rest).await;
                 let Some((_, container)) = containers.get(at) else {
                     return (at, Err(EngineError::NoSocket));
                 };
@@ -139,6 +148,9 @@ impl Watch {
     /// The change that a read found.
     fn on_read(&mut self, at: usize, read: Read) -> Option<UnitChange> {
         self.busy.remove(&at);
+        if let Some(read_at) = self.read_at.get_mut(at) {
+            *read_at = Some(Instant::now());
+        }
         let (service, container) = self.containers.get(at)?;
         let state = match read {
             Ok(state) => state,
@@ -185,6 +197,7 @@ async fn follow(engine: Arc<Engine>, names: mpsc::Sender<Option<String>>) {
                     tracing::info!("{path}: {} answers", engine.kind().name());
                 }
                 was_connected = true;
+                engine.set_listens(true);
                 if names.send(None).await.is_err() {
                     return;
                 }
@@ -195,6 +208,7 @@ async fn follow(engine: Arc<Engine>, names: mpsc::Sender<Option<String>>) {
             }
             Err(error) => error.to_string(),
         };
+        engine.set_listens(false);
         if Timestamp::now().since(began) > LONGEST_WAIT {
             wait = FIRST_WAIT;
         }

@@ -1,3 +1,4 @@
+mod containers;
 mod docs;
 mod exec;
 mod files;
@@ -15,8 +16,11 @@ use rustix::process::Signal;
 use super::*;
 use crate::{
     account::{AccountError, Kind},
-    config::{AlertFormat, EventOutput, Identity, OnExit},
-    fact::{DatabaseRole, HookEvent, OnCleanExit, ProbeKind, ServerLimits, ServiceId, Severity, Verdict},
+    config::{AlertFormat, Container, EventOutput, Identity, OnExit},
+    fact::{
+        ContainerEngine, DatabaseRole, HookEvent, OnCleanExit, ProbeKind, ServerLimits, ServiceId, Severity,
+        Verdict,
+    },
 };
 
 /// Everything the documented format has, less what this version refuses.
@@ -76,8 +80,13 @@ fn an_empty_file_is_valid() {
 fn the_full_example_is_read_as_it_is_meant() {
     let config = parse(FULL).unwrap();
     let names: Vec<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
-    assert_eq!(names, ["api", "worker", "cache", "weather-api", "orders-db"]);
-    let [api, worker, cache, weather, db] = config.services.as_slice() else { panic!("five services") };
+    assert_eq!(names, ["api", "worker", "cache", "weather-api", "orders-db", "shop"]);
+    let [api, worker, cache, weather, db, shop] = config.services.as_slice() else { panic!("six services") };
+    let container = Container { name: "shop-web-1".to_owned(), engine: Some(ContainerEngine::Podman) };
+    assert_eq!(shop.identity, Identity::Container(container));
+    let podman = PathBuf::from("/run/podman/other.sock");
+    assert_eq!((&config.containers.docker_socket, &config.containers.podman_socket), (&None, &Some(podman)));
+    assert!(config.containers.discover && config.containers.discover_restarts);
 
     assert_eq!(api.identity, Identity::Unit("api-server.service".to_owned()));
     assert_eq!(api.depends_on, [ServiceId(2), ServiceId(4)]);

@@ -211,7 +211,8 @@ impl Service {
             RestartsItself(within) => {
                 let mut fault = self.by_unit(fault, meaning::of_end(&state, known), &state);
                 fault.evidence.push(event);
-                self.leave_to_systemd(fault, &format!("{manager} restarts it itself"), ctx);
+                let when = if within < RESTART_SLACK { " at once" } else { "" };
+                self.leave_to_systemd(fault, &format!("{manager} restarts it itself{when}"), ctx);
                 let until = ctx.now.plus(within).plus(RESTART_SLACK);
                 self.enter(RecoveryState::SystemdRestarting, Some(until));
             }

@@ -42,7 +42,7 @@ impl Lab {
         self.command(OperatorCommand::Ack(IncidentId::new(incident), order));
     }
 
-    fn holds(&self) -> Vec<String> {
+    pub(super) fn holds(&self) -> Vec<String> {
         let why = |restart: &Restart| match &restart.action {
             Action::Hold(why) => Some(why.clone()),
             Action::Request | Action::Done | Action::Fail(_) => None,

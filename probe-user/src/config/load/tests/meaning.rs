@@ -16,11 +16,15 @@ fn probe(lines: &str) -> String {
 fn a_service_is_one_thing() {
     refused(
         "[[service]]\nname = \"a\"\nexec = [\"/a\"]\nunit = \"a.service\"",
-        &["4:8: service `a` has both `exec` and `unit`; expected at most one of `unit`, `exec` and `match`"],
+        &[
+            "4:8: service `a` has both `exec` and `unit`; expected at most one of `unit`, `exec`, `container` and `match`",
+        ],
     );
     refused(
         "[[service]]\nname = \"a\"",
-        &["1:1: service `a` gives nothing to watch; expected `unit`, `exec`, `match` or a [[service.probe]]"],
+        &[
+            "1:1: service `a` gives nothing to watch; expected `unit`, `exec`, `container`, `match` or a [[service.probe]]",
+        ],
     );
     refused(
         &service("output = \"/x\""),
@@ -294,7 +298,7 @@ fn a_restart_has_a_way_to_be_done() {
     refused(
         &probe("tcp = \"h:1\"\n[service.restart]\nenabled = true"),
         &[
-            "6:11: a remote service cannot be restarted; expected `enabled = false`, or `unit`, `exec` or `match` in the service",
+            "6:11: a remote service cannot be restarted; expected `enabled = false`, or `unit`, `exec`, `container` or `match` in the service",
         ],
     );
     refused(
