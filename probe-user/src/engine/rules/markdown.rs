@@ -128,7 +128,8 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
             " after a snapshot",
         ),
         Verdict::Paused => (
-            "its cgroup is frozen, a debugger or another tracer holds it, or a person stopped it from a terminal",
+            "its cgroup is frozen, a debugger or another tracer holds it, a person stopped it from a terminal, or a Redis \
+             keeps its answers back",
             "",
         ),
         Verdict::Unhealthy => (
