@@ -82,7 +82,7 @@ impl Daemon {
             Some((mut exit, member)) => {
                 let crash = self.executor.inspector.crashes.ended(exit.process.key, exit.at);
                 exit.crash = crash.map(Box::new);
-                self.on_process_exit(exit, member);
+                self.on_exit_of(exit, member, Some(record));
             }
             None => self.sensors.count_unidentified(),
         }
@@ -182,7 +182,16 @@ impl Daemon {
     }
 
     pub(super) fn on_process_exit(&mut self, exit: ProcessExit, member: Option<Membership>) {
+        self.on_exit_of(exit, member, None);
+    }
+
+    /// Handles the exit of a process, by the record of the hook if that reported it.
+    fn on_exit_of(&mut self, mut exit: ProcessExit, member: Option<Membership>, record: Option<&Exit>) {
+        let killer = |daemon: &Self, exit: &ProcessExit, member| {
+            record.and_then(|record| daemon.enricher.killer(record, exit, member))
+        };
         if let Some(member) = member.filter(|member| self.is_before_start_report(&exit, *member)) {
+            exit.actor = killer(self, &exit, member);
             if let Some(earlier) = self.early.insert(member.service, exit) {
                 self.publish_early(member.service, earlier);
             }
@@ -191,6 +200,7 @@ impl Daemon {
         let at = exit.at;
         let event = self.publisher.publish(Fact::ProcessExit(exit.clone(), member), at);
         let Some(member) = member else { return };
+        exit.actor = killer(self, &exit, member);
         self.executor.inspector.exited(member.service, &exit, member.main);
         let main = self.enricher.members.main_of(member.service).map(|main| main.pid);
         if let Some(death) = MemoryDeath::of_program(&exit, main) {

@@ -59,8 +59,11 @@ impl Enricher {
         let login = chain.iter().find_map(|pid| self.reader.login_user(*pid)).flatten();
         let terminal = chain.iter().find_map(|pid| self.reader.terminal(*pid)).flatten();
         let path = known.as_ref().and_then(|it| it.cgroup.as_ref()).map(|group| group.path.as_str());
-        let unit =
-            path.and_then(cgroup::unit_name).or_else(|| chain.iter().find_map(|pid| self.reader.unit(*pid)));
+        let unit = match path {
+            Some(path) => cgroup::unit_name(path),
+            // Of those that live, the nearest.
+            None => chain.iter().find_map(|pid| self.reader.unit_if_known(*pid)).flatten(),
+        };
         let line = known.as_ref().and_then(|it| it.command_line.as_deref());
         Actor {
             at,

@@ -4,7 +4,8 @@ use super::{Enricher, INIT, with_image_of};
 use crate::{
     clock::Timestamp,
     fact::{
-        ExitStatus, Membership, NamespaceEnd, Process, ProcessExit, ProcessKey, Sender, ServiceId, Source,
+        Actor, ExitStatus, Membership, NamespaceEnd, Process, ProcessExit, ProcessKey, Sender, ServiceId,
+        Source,
     },
     host::cgroup,
     sensor::record,
@@ -32,9 +33,6 @@ impl Enricher {
         let signal = record.signal.as_ref().filter(|signal| may_explain(signal, record));
         let sender = signal.map(|signal| self.sender(signal, record.pid));
         let sender_service = signal.and_then(|signal| self.sender_service(signal));
-        // A service that ends its own workers is asked nothing.
-        let by_other = service.is_some_and(|member| sender_service != Some(member.service));
-        let actor = signal.filter(|_| by_other).and_then(|signal| self.actor_of_signal(signal)).map(Box::new);
         let exit = ProcessExit {
             at: Timestamp::from_nanos(record.at_ns),
             source: record.source,
@@ -48,12 +46,25 @@ impl Enricher {
             namespace_end: self.namespace_end(record),
             left_processes: false,
             crash: None,
-            actor,
+            actor: None,
         };
         if record.namespace_init {
             self.namespaces.ended(&exit);
         }
         Some((exit, service))
+    }
+
+    /// Who ended a process of a service from outside. It reads much of `/proc`, so the exit itself is published before.
+    pub fn killer(
+        &self,
+        record: &record::Exit,
+        exit: &ProcessExit,
+        member: Membership,
+    ) -> Option<Box<Actor>> {
+        // A service that ends its own workers is asked nothing.
+        let by_other = exit.sender_service != Some(member.service);
+        let signal = record.signal.as_ref().filter(|signal| by_other && may_explain(signal, record))?;
+        self.actor_of_signal(signal).map(Box::new)
     }
 
     /// The end of the pid namespace that a process was in, if the kernel killed the process for that.

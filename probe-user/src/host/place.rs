@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{Cgroups, cgroup::container_id, read_text};
+use super::{Cgroups, ProcReader, cgroup::container_id, read_text};
 use crate::fact::{CgroupMode, Container, INITIAL_PID_NAMESPACE, Place};
 
 /// The inode of the initial cgroup namespace (`PROC_CGROUP_INIT_INO`).
@@ -34,6 +34,13 @@ pub fn find(root: &Path, pid: u32) -> Place {
 /// The inode of a namespace of this process, such as its `pid` namespace.
 pub(super) fn namespace(proc: &Path, kind: &str) -> Option<u32> {
     namespace_of(&proc.join("self"), kind)
+}
+
+impl ProcReader {
+    /// The inode of a process's pid namespace; None if that cannot be read, as of one that has ended.
+    pub fn pid_namespace(&self, pid: u32) -> Option<u32> {
+        namespace_of(&self.folder(pid), "pid")
+    }
 }
 
 /// The same of the process with this folder in `/proc`.
@@ -186,6 +193,14 @@ mod tests {
         assert_eq!(place.pid_namespace, None);
         let place = find(FakeHost::v2().root(), ME);
         assert_eq!(place.foreign_proc.as_deref(), Some("it is not there"));
+    }
+
+    #[test]
+    fn the_pid_namespace_of_a_process_is_known_by_its_inode() {
+        let host = FakeHost::v2();
+        host.link("proc/42/ns/pid", "pid:[4026532777]");
+        assert_eq!(host.reader().pid_namespace(42), Some(4_026_532_777));
+        assert_eq!(host.reader().pid_namespace(43), None);
     }
 
     #[test]

@@ -221,17 +221,19 @@ impl ProcReader {
 
     /// The systemd unit that a process runs in, by its cgroup's path.
     pub fn unit(&self, pid: u32) -> Option<String> {
-        self.cgroups.of(pid).paths().find_map(cgroup::unit_name)
+        self.unit_if_known(pid).flatten()
+    }
+
+    /// The same: `Some(None)` if it runs in none, None if the process is gone.
+    pub fn unit_if_known(&self, pid: u32) -> Option<Option<String>> {
+        let groups = self.cgroups.of(pid);
+        groups.paths().next()?;
+        Some(groups.paths().find_map(cgroup::unit_name))
     }
 
     /// The same, if it is a unit of the host's own systemd.
     pub fn own_unit(&self, pid: u32) -> Option<String> {
         self.cgroups.of(pid).paths().find_map(cgroup::own_unit_name)
-    }
-
-    /// The inode of a process's pid namespace; None if that cannot be read, as of one that has ended.
-    pub fn pid_namespace(&self, pid: u32) -> Option<u32> {
-        place::namespace_of(&self.folder(pid), "pid")
     }
 
     /// The inode of a process's network namespace; None if that cannot be read.
@@ -473,14 +475,6 @@ mod tests {
         host.write("proc/12/task/12/children", b"13 ");
         assert_eq!(below(&|_| false), [11, 12, 13]);
         assert_eq!(below(&|pid| pid == 12), [11]);
-    }
-
-    #[test]
-    fn the_pid_namespace_of_a_process_is_known_by_its_inode() {
-        let host = FakeHost::v2();
-        host.link("proc/42/ns/pid", "pid:[4026532777]");
-        assert_eq!(host.reader().pid_namespace(42), Some(4_026_532_777));
-        assert_eq!(host.reader().pid_namespace(43), None);
     }
 
     #[test]
