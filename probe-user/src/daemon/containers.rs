@@ -8,7 +8,10 @@ use super::{Daemon, executor::Outcome};
 use crate::{
     act::container::labelled,
     bounded_thread,
-    fact::{COMPOSE_PROJECT, COMPOSE_SERVICE, ContainerState, Observation, ServiceId, UnitState},
+    fact::{
+        COMPOSE_PROJECT, COMPOSE_SERVICE, ContainerState, LabelledContainer, Observation, ServiceId,
+        UnitState,
+    },
     host::pod::Pods,
 };
 
@@ -20,14 +23,14 @@ const PODS: Duration = Duration::from_secs(10);
 
 impl Daemon {
     /// Has the configuration read again when containers with labels come, go, or change. Each of them is a service then.
-    pub(super) fn watch_labels(&mut self) {
+    pub(super) fn watch_labels(&mut self, known: Vec<LabelledContainer>) {
         let options = self.config.containers.clone();
         if !options.discover {
             return;
         }
         let (reader, outcomes) = (self.enricher.reader().clone(), self.executor.outcomes.clone());
         tokio::spawn(async move {
-            let mut known = labelled(&options, &reader).await;
+            let mut known = known;
             loop {
                 sleep(LABELS).await;
                 let mut found = labelled(&options, &reader).await;

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
+};
 
 use super::{drill_state::DrillPreparation, last_actions::LastActions, next_config::NextConfig};
 use crate::{
@@ -26,7 +29,7 @@ use crate::{
         supervisor::{Orphans, RunningCommand, SupervisedProcess, SupervisorReport},
         systemd::{Systemd, UnitChange},
     },
-    config::{Config, OnExit, Service},
+    config::{Config, Identity, OnExit, Service},
     emit::Names,
     engine::{Effect, verdict},
     enrich::Enricher,
@@ -58,8 +61,6 @@ const LAST_STATE: Duration = Duration::from_secs(2);
 
 /// How long the last alerts may take to be delivered at the end.
 const LAST_ALERTS: Duration = Duration::from_secs(2);
-
-pub(super) use self::units::{UnitWatch, units};
 
 pub enum Outcome {
     Restart(ServiceId, Result<(), String>),
@@ -394,6 +395,27 @@ pub(super) struct Removal {
     stop_timeout: Duration,
     /// Closed once it has ended.
     ended: oneshot::Receiver<()>,
+}
+
+/// The services that have a unit.
+pub(super) fn units<'s>(services: impl IntoIterator<Item = &'s Service>) -> Vec<(ServiceId, String)> {
+    let unit = |service: &Service| match &service.identity {
+        Identity::Unit(unit) => Some((service.id, unit.clone())),
+        Identity::Exec(_) | Identity::Match(_) | Identity::Container(_) | Identity::Remote => None,
+    };
+    services.into_iter().filter_map(unit).collect()
+}
+
+/// A subscription to the changes of units. Dropping it ends it.
+pub(super) struct UnitWatch {
+    services: Vec<ServiceId>,
+    task: AbortHandle,
+}
+
+impl Drop for UnitWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// Waits until the state file has it.

@@ -56,7 +56,7 @@ impl Daemon {
         let mut attached = attach(&config, &options).await?;
         // The runtime keeps its first thread, which resolves names, for a time when no other can be started.
         let _ = tokio::task::spawn_blocking(|| ()).await;
-        add_labelled(&mut config, None, &attached.reader).await;
+        let labelled = add_labelled(&mut config, None, &attached.reader).await;
         let config = Arc::new(config);
         let announced = announce(&config, &options, directory, &mut attached).await?;
         let (reader, observe) = (attached.reader.clone(), options.observe);
@@ -91,7 +91,7 @@ impl Daemon {
         daemon.take_over(&mut wired.inbox).await;
         daemon.connect_to_systemd(&mut wired.inbox).await;
         daemon.connect_to_engines(&mut wired.inbox).await;
-        daemon.watch_labels();
+        daemon.watch_labels(labelled);
         daemon.watch_pods();
         daemon.report_ready(ready);
         wired.inbox.tick_with(daemon.executor.prober.epoch());

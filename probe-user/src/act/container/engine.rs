@@ -36,6 +36,9 @@ const POLICY_SHOWS: Duration = Duration::from_secs(2);
 /// The longest wait for an engine to notice that the main process of a container is gone.
 const NOTICES: Duration = Duration::from_secs(10);
 
+/// How long an engine may refuse to describe a container that it is about to remove.
+const REFUSES: Duration = Duration::from_secs(2);
+
 /// Between two reads, if no event tells of a change. It doubles with each, up to [`LONGEST_STEP`].
 const STEP: Duration = Duration::from_millis(50);
 const LONGEST_STEP: Duration = Duration::from_millis(400);
@@ -143,6 +146,11 @@ impl Engine {
             let reading = match self.read(name).await {
                 Ok(reading) => reading,
                 Err(EngineError::NoSuchContainer) => return self.absent(name, began, &mut changes).await,
+                // Podman does so while it removes the container.
+                Err(EngineError::Refused { .. }) if began.elapsed() < REFUSES => {
+                    let _ = timeout(step, changes.changed()).await;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let shows = if reading.policy_applies { POLICY_SHOWS } else { REQUEST_SHOWS };
@@ -169,7 +177,7 @@ impl Engine {
         while before.is_some() && began.elapsed() < REQUEST_SHOWS {
             let _ = timeout(STEP, changes.changed()).await;
             match self.read(name).await {
-                Err(EngineError::NoSuchContainer) => {}
+                Err(EngineError::NoSuchContainer | EngineError::Refused { .. }) => {}
                 Err(error) => return Err(error),
                 Ok(reading) => return self.with_network(reading).await,
             }

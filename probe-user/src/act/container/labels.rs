@@ -22,15 +22,21 @@ const LABELS_MAX: usize = 32;
 /// All engines together.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Adds the services that containers ask for, if the configuration has them discovered. What is wrong with labels is
-/// logged.
-pub async fn add_labelled(config: &mut Config, running: Option<&Config>, reader: &ProcReader) {
-    if config.containers.discover {
-        let found = labelled(&config.containers, reader).await;
-        for wrong in config.add_labelled(&found, running) {
-            tracing::warn!("{wrong}");
-        }
+/// Adds the services that containers ask for, if the configuration has them discovered, and returns those containers. What
+/// is wrong with labels is logged.
+pub async fn add_labelled(
+    config: &mut Config,
+    running: Option<&Config>,
+    reader: &ProcReader,
+) -> Vec<LabelledContainer> {
+    if !config.containers.discover {
+        return Vec::new();
     }
+    let found = labelled(&config.containers, reader).await;
+    for wrong in config.add_labelled(&found, running) {
+        tracing::warn!("{wrong}");
+    }
+    found
 }
 
 /// The containers that ask to be services, in the order of their names.

@@ -296,9 +296,10 @@ fn health(described: &Description) -> Option<ContainerHealth> {
         return None;
     }
     // Podman keeps the status of an earlier run until the first check of this one.
-    let checked = its.log.last().and_then(|run| moment(&run.end));
+    let wall = |text: &str| text.parse::<jiff::Timestamp>().ok();
+    let checked = its.log.last().and_then(|run| wall(&run.end));
     let is_old =
-        checked.zip(moment(&described.state.started_at)).is_some_and(|(checked, started)| checked < started);
+        checked.zip(wall(&described.state.started_at)).is_some_and(|(checked, started)| checked < started);
     let last = its.log.last().map(|run| redact(run.output.trim()).replace(['\n', '\r'], " "));
     Some(ContainerHealth {
         status: if is_old { "starting".to_owned() } else { its.status.clone() },

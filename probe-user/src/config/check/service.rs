@@ -125,6 +125,9 @@ fn identity(
         found.error(span.clone(), message);
         return None;
     }
+    if let Some(engine) = written.engine.as_ref().filter(|_| written.container.is_none()) {
+        found.error(engine.span(), "`engine` without a container; expected it beside `container` only");
+    }
     if written.exec.is_none() {
         exec::keys_need_a_command(written, found);
     }
@@ -142,9 +145,6 @@ fn identity(
     }
     if let Some(name) = &written.container {
         return container::container(name, written.engine.as_ref(), found).map(Identity::Container);
-    }
-    if let Some(engine) = &written.engine {
-        found.error(engine.span(), "`engine` without a container; expected it beside `container` only");
     }
     if let Some(matcher) = &written.matcher {
         return Some(Identity::Match(self::matcher(matcher, found)));

@@ -2,12 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::task::AbortHandle;
-
-use super::{Executor, Outcome, done};
+use super::{Executor, Outcome, UnitWatch, done, units};
 use crate::{
     act::systemd::{JobOutcome, Systemd, SystemdError},
-    config::{Config, Identity, Service},
+    config::{Config, Identity},
     fact::ServiceId,
 };
 
@@ -100,29 +98,6 @@ impl Executor {
 
 fn container(service: ServiceId, config: &Config) -> Option<&crate::config::Container> {
     config.service(service)?.container()
-}
-
-/// The services that have a unit.
-pub(in crate::daemon) fn units<'s>(
-    services: impl IntoIterator<Item = &'s Service>,
-) -> Vec<(ServiceId, String)> {
-    let unit = |service: &Service| match &service.identity {
-        Identity::Unit(unit) => Some((service.id, unit.clone())),
-        Identity::Exec(_) | Identity::Match(_) | Identity::Container(_) | Identity::Remote => None,
-    };
-    services.into_iter().filter_map(unit).collect()
-}
-
-/// A subscription to the changes of units. Dropping it ends it.
-pub(in crate::daemon) struct UnitWatch {
-    pub(super) services: Vec<ServiceId>,
-    pub(super) task: AbortHandle,
-}
-
-impl Drop for UnitWatch {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 async fn restart_unit(systemd: &Systemd, unit: &str, reset_failed: bool) -> Result<(), String> {

@@ -5,10 +5,16 @@ use crate::host::ProcReader;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
+/// A moment of the wall clock, so many seconds ago: the clock of events begins with the boot.
+fn ago(seconds: i64) -> String {
+    (jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds)).to_string()
+}
+
 fn described(status: &str, rest: &str) -> Description {
+    let (started, finished) = (ago(20), ago(10));
     let text = format!(
-        r#"{{"Id":"{ID}","Name":"/web","State":{{"Status":"{status}","StartedAt":"2026-11-01T10:00:00Z",
-        "FinishedAt":"2026-11-01T10:05:00.5Z"{rest}}},"Config":{{"Image":"nginx:1.27","Labels":{{"a":"b",
+        r#"{{"Id":"{ID}","Name":"/web","State":{{"Status":"{status}","StartedAt":"{started}",
+        "FinishedAt":"{finished}"{rest}}},"Config":{{"Image":"nginx:1.27","Labels":{{"a":"b",
         "com.docker.compose.project":"shop"}}}},"HostConfig":{{"RestartPolicy":{{"Name":"on-failure","MaximumRetryCount":3}}}},
         "RestartCount":1,"NetworkSettings":null}}"#
     );
@@ -76,9 +82,9 @@ fn a_health_check_of_an_earlier_run_says_nothing() {
         let read = reading(&described("running", &health), &Requests::default());
         read.state.container.unwrap().health.unwrap()
     };
-    let present = log("2026-11-01T10:01:00Z");
+    let present = log(&ago(15));
     assert!(present.is_unhealthy() && present.failures == 2 && present.output == "a b");
-    assert_eq!(log("2026-11-01T09:59:00Z").status, "starting");
+    assert_eq!(log(&ago(25)).status, "starting");
 }
 
 #[test]
@@ -87,9 +93,12 @@ fn wrong_and_hostile_descriptions_have_bounds_and_no_panic() {
     for text in [
         "{}".to_owned(),
         r#"{"State":null,"Config":null,"HostConfig":null,"NetworkSettings":null}"#.to_owned(),
-        format!(r#"{{"Id":"{long}","Name":"{long}","State":{{"Status":"{long}","StartedAt":"{long}"}},"Config":{{"Image":"{long}","StopTimeout":18446744073709551615}}}}"#),
+        format!(
+            r#"{{"Id":"{long}","Name":"{long}","State":{{"Status":"{long}","StartedAt":"{long}"}},"Config":{{"Image":"{long}","StopTimeout":18446744073709551615}}}}"#
+        ),
         r#"{"State":{"Status":"running","Pid":1,"StartedAt":"0001-01-01T00:00:00Z"}}"#.to_owned(),
-        r#"{"State":{"Status":"exited","StartedAt":"2026-11-01T10:00:00Z","FinishedAt":"1970-01-01T00:00:01Z"}}"#.to_owned(),
+        r#"{"State":{"Status":"exited","StartedAt":"{started}","FinishedAt":"1970-01-01T00:00:01Z"}}"#
+            .to_owned(),
     ] {
         let description: Description = serde_json::from_str(&text).unwrap();
         let read = reading(&description, &Requests::default());

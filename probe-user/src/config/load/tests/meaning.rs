@@ -315,7 +315,7 @@ fn a_restart_has_a_way_to_be_done() {
     refused(
         &service("[service.restart]\ncommand = [\"bounce\"]"),
         &[
-            "5:11: a restart command for a service without `match`; expected it for `match` only, because units and `exec` are restarted without one",
+            "5:11: a restart command for a service without `match`; expected it for `match` only, because units, containers and `exec` are restarted without one",
             "5:12: found \"bounce\"; expected the absolute path of a program, which is not looked up in PATH",
         ],
     );
