@@ -155,6 +155,10 @@ impl Service {
             {
                 self.asked_to_end(exit, &state, ctx).map_or(judgement, StopRequested)
             }
+            // It was removed, which ends it as well.
+            (NotLoaded(_), Some(exit)) if state.container.is_some() => {
+                self.asked_to_end(exit, &state, ctx).map_or(judgement, StopRequested)
+            }
             (_, _) => judgement,
         };
         let manager = state.manager();
