@@ -35,7 +35,7 @@ pub struct Arguments {
     /// How long to run each of them
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// The fuzzers to run, by the names of their files in fuzz/fuzz_targets; all of them if none is named
+    /// The fuzzers to run, by the names of their files in fuzz/src/targets; all of them if none is named
     targets: Vec<String>,
 }
 
@@ -46,7 +46,7 @@ pub fn fuzz(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::from(NOT_RUN));
     }
     run_command(&mut nightly::command(&["cargo", "fuzz", "build", "--sanitizer", SANITIZER]))?;
-    let programs = programs()?;
+    let program = program()?;
     let todo = Mutex::new(targets.iter());
     let outcomes = Mutex::new(Vec::new());
     let work = || -> Result<()> {
@@ -54,7 +54,7 @@ pub fn fuzz(arguments: &Arguments) -> Result<ExitCode> {
             let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(target) = next else { return Ok(()) };
             eprintln!("{target}: runs for {} s", arguments.seconds);
-            let outcome = run::run(target, &programs.join(target), arguments.seconds)?;
+            let outcome = run::run(target, &program, arguments.seconds)?;
             outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
         }
     };
@@ -83,12 +83,13 @@ fn report(outcomes: &[Outcome]) -> ExitCode {
     for outcome in outcomes {
         let Some(finding) = &outcome.finding else { continue };
         status = ExitCode::FAILURE;
+        let command = format!("{}={} {}", run::CHOICE, outcome.target, outcome.program.display());
         println!("\n{}: found something; its last words:\n{}", outcome.target, finding.words);
         match &finding.input {
             Some(input) => {
-                println!("the input is {}; to repeat it:\n  {} {}", input, outcome.program.display(), input);
+                println!("the input is {input}; to repeat it:\n  {command} {input}");
             }
-            None => println!("it left no input; to repeat it:\n  {}", outcome.program.display()),
+            None => println!("it left no input; to repeat it:\n  {command}"),
         }
     }
     status
@@ -96,7 +97,7 @@ fn report(outcomes: &[Outcome]) -> ExitCode {
 
 /// The fuzzers of these names, or all.
 fn chosen(names: &[String]) -> Result<Vec<String>> {
-    let folder = root().join("fuzz/fuzz_targets");
+    let folder = root().join("fuzz/src/targets");
     let mut all = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();
@@ -110,11 +111,11 @@ fn chosen(names: &[String]) -> Result<Vec<String>> {
     Ok(if names.is_empty() { all } else { names.to_vec() })
 }
 
-/// The folder in which cargo-fuzz leaves the programs.
-fn programs() -> Result<PathBuf> {
+/// The program with all fuzzers, where cargo-fuzz leaves it.
+fn program() -> Result<PathBuf> {
     let version = nightly::output(&mut nightly::command(&["rustc", "-vV"]))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
-    let folder = root().join("fuzz/target").join(host).join("release");
-    ensure!(folder.is_dir(), "{}: the build did not make it", folder.display());
-    Ok(folder)
+    let program = root().join("fuzz/target").join(host).join("release/fuzzers");
+    ensure!(program.is_file(), "{}: the build did not make it", program.display());
+    Ok(program)
 }

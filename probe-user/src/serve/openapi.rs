@@ -101,7 +101,7 @@ fn response(answer: &Answer, schemas: &mut SchemaGenerator) -> Value {
 }
 
 fn parameter(parameter: Parameter) -> Value {
-    let service = json!({ "type": "string", "pattern": "^[!-~]+$", "minLength": 1, "maxLength": NAME_MAX });
+    let service = json!({ "type": "string", "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$", "minLength": 1, "maxLength": NAME_MAX });
     match parameter {
         Parameter::Since => json!({
             "name": "since",

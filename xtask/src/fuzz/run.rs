@@ -12,6 +12,9 @@ use anyhow::{Context as _, Result};
 
 use crate::cargo::root;
 
+/// The variable that names the fuzzer to the program that has all of them.
+pub const CHOICE: &str = "HOSTPROBE_FUZZER";
+
 /// An input that takes longer is a finding. The slowest of a good input takes some milliseconds.
 const TIMEOUT_SECONDS: u32 = 10;
 
@@ -53,6 +56,7 @@ pub fn run(target: &str, program: &Path, seconds: u32) -> Result<Outcome> {
     let seeds = root().join("fuzz/seeds").join(target);
     let dictionary = seeds.with_extension("dict");
     let mut command = Command::new(program);
+    command.env(CHOICE, target);
     command.current_dir(root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     // New inputs go to the first folder.
     command.arg(grown).arg(seeds);

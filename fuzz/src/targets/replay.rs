@@ -1,6 +1,4 @@
 //! Recordings and event files: lines that another version wrote, or a person edited.
-#![no_main]
-
 use std::{cell::RefCell, sync::OnceLock};
 
 use hostprobe::{
@@ -18,14 +16,14 @@ fn config() -> &'static Config {
     CONFIG.get_or_init(|| check(SERVICES, "x").expect("a valid configuration"))
 }
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+pub fn fuzz(input: &[u8]) {
     let incident = Scope { incident: Some("1".to_owned()), since: None };
     let since = Scope { incident: None, since: "2026-01-01T00:00:01Z".parse().ok() };
     let all = replayed(input, Scope::default());
     assert_eq!(all, replayed(input, Scope::default()), "two replays of one recording differ");
     let _ = (replayed(input, incident), replayed(input, since));
     read_events(input);
-});
+}
 
 fn replayed(recording: &[u8], scope: Scope) -> String {
     let mut replay = Replay::new(config(), scope);

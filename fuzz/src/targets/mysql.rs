@@ -1,7 +1,5 @@
 //! What a MySQL or MariaDB server answers.
-#![no_main]
-
-use std::{net::SocketAddr, panic};
+use std::{net::SocketAddr, panic, sync::Once};
 
 use hostprobe::{config::Probe, fact::ProbeKind};
 use hostprobe_fuzz::answers::{Server, limits, probe};
@@ -31,7 +29,8 @@ fn expect_panics_at_keys() {
     }));
 }
 
-libfuzzer_sys::fuzz_target!(
-    init: expect_panics_at_keys(),
-    |input: &[u8]| SERVER.with(|server| server.answer(input))
-);
+pub fn fuzz(input: &[u8]) {
+    static BEFORE: Once = Once::new();
+    BEFORE.call_once(expect_panics_at_keys);
+    SERVER.with(|server| server.answer(input));
+}

@@ -1,7 +1,5 @@
 //! What probes read besides answers over a connection: certificates, DNS answers, gRPC frames, ICMP messages, and the output of
 //! programs that check.
-#![no_main]
-
 use std::time::{Duration, SystemTime};
 
 use hostprobe::probe::fuzz::{dns_answer, expiry, first_line, is_echo, status_in_frame};
@@ -16,7 +14,7 @@ const SHOWN: usize = 400;
 /// The payload of an echo request.
 const PAYLOAD: &[u8; 16] = b"0123456789abcdef";
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+pub fn fuzz(input: &[u8]) {
     let Some((source, bytes)) = input.split_first() else { return };
     match source {
         b'c' => {
@@ -52,4 +50,4 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         }
         _ => {}
     }
-});
+}

@@ -1,6 +1,4 @@
 //! What a gRPC server answers to a health check: frames of HTTP/2.
-#![no_main]
-
 use std::net::SocketAddr;
 
 use hostprobe::{config::Probe, fact::ProbeKind};
@@ -15,4 +13,6 @@ fn make_probe(address: SocketAddr, options: u8) -> Probe {
     probe(ProbeKind::Grpc, format!("grpc://{address}{service}"))
 }
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| SERVER.with(|server| server.answer(input)));
+pub fn fuzz(input: &[u8]) {
+    SERVER.with(|server| server.answer(input));
+}

@@ -1,6 +1,4 @@
-//! What a PostgreSQL server or a pooler answers.
-#![no_main]
-
+//! What a Redis server answers.
 use std::net::SocketAddr;
 
 use hostprobe::{config::Probe, fact::ProbeKind};
@@ -11,13 +9,15 @@ std::thread_local! {
 }
 
 fn make_probe(address: SocketAddr, options: u8) -> Probe {
-    let password = if options & 1 == 0 { "" } else { ":secret" };
+    let login = if options & 1 == 0 { "" } else { "user:secret@" };
     Probe {
-        connections_percent: (options & 2 != 0).then_some(80),
+        memory_percent: (options & 2 != 0).then_some(80),
         auth_is_alive: options & 4 != 0,
         server: limits(options & 8 != 0),
-        ..probe(ProbeKind::Postgres, format!("postgres://user{password}@{address}/orders"))
+        ..probe(ProbeKind::Redis, format!("redis://{login}{address}"))
     }
 }
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| SERVER.with(|server| server.answer(input)));
+pub fn fuzz(input: &[u8]) {
+    SERVER.with(|server| server.answer(input));
+}

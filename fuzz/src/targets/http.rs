@@ -1,6 +1,4 @@
 //! What an HTTP server answers.
-#![no_main]
-
 use std::net::SocketAddr;
 
 use hostprobe::{
@@ -25,4 +23,6 @@ fn make_probe(address: SocketAddr, options: u8) -> Probe {
     }
 }
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| SERVER.with(|server| server.answer(input)));
+pub fn fuzz(input: &[u8]) {
+    SERVER.with(|server| server.answer(input));
+}

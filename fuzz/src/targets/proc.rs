@@ -1,6 +1,4 @@
 //! The files of `/proc` and of cgroups, which processes fill with names and arguments of their choice, and pidfiles.
-#![no_main]
-
 use std::path::{Path, PathBuf};
 
 use hostprobe::{
@@ -19,10 +17,12 @@ std::thread_local! {
 
 const PORTS: [u16; 2] = [80, 5432];
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| HOST.with(|host| {
-    host.become_like(input);
-    read_host(host.root());
-}));
+pub fn fuzz(input: &[u8]) {
+    HOST.with(|host| {
+        host.become_like(input);
+        read_host(host.root());
+    });
+}
 
 fn read_host(root: &Path) {
     let proc = root.join("proc");

@@ -1,6 +1,4 @@
 //! Foreign texts: no output has a secret of the configuration, and none has a terminal obey them.
-#![no_main]
-
 use std::sync::Once;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -20,7 +18,7 @@ use hostprobe_fuzz::is_one_plain_line;
 /// The secrets of the configuration. An input has a byte from 1 on in their places, see [`with_secrets`].
 const SECRETS: [&str; 4] = ["hunter2-Correct", "pä ss%w\"ord/&", "Ab1$", "0123456789abcdef"];
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+pub fn fuzz(input: &[u8]) {
     static REMEMBERED: Once = Once::new();
     REMEMBERED.call_once(|| remember(SECRETS.map(str::to_owned)));
 
@@ -29,7 +27,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     is_free_of_secrets(&arguments(text.split('\0')));
     is_shown(&text);
     is_published(&text);
-});
+}
 
 /// The text of an input. Some control characters stand for a secret, plain or encoded.
 fn with_secrets(input: &[u8]) -> String {

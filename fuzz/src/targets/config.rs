@@ -1,6 +1,4 @@
 //! The configuration and its files of variables: any text is accepted, or refused with a place, and no message has the value of a variable.
-#![no_main]
-
 use std::path::Path;
 
 use hostprobe::config::fuzz::{check, environment};
@@ -8,7 +6,7 @@ use hostprobe::config::fuzz::{check, environment};
 /// What the environment has. It stands for every secret.
 const VALUE: &str = "Zq7!vX@9/%k";
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+pub fn fuzz(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     match environment(text) {
         Ok(variables) => {
@@ -47,4 +45,4 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
             assert!(count > 0);
         }
     }
-});
+}

@@ -1,6 +1,4 @@
 //! Requests to the daemon: lines on its control socket (`c`), and HTTP to its page (`p`).
-#![no_main]
-
 use std::{
     future,
     net::SocketAddr,
@@ -31,11 +29,13 @@ std::thread_local! {
     static DAEMON: Daemon = Daemon::start();
 }
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| DAEMON.with(|daemon| match input.split_first() {
-    Some((b'c', request)) => daemon.ask(request),
-    Some((b'p', request)) => daemon.get(request),
-    Some(_) | None => {}
-}));
+pub fn fuzz(input: &[u8]) {
+    DAEMON.with(|daemon| match input.split_first() {
+        Some((b'c', request)) => daemon.ask(request),
+        Some((b'p', request)) => daemon.get(request),
+        Some(_) | None => {}
+    });
+}
 
 struct Daemon {
     runtime: Runtime,
@@ -144,7 +144,9 @@ fn heartbeats() -> Heartbeats {
     let token = format!("/dev/shm/hostprobe-fuzz-{}.token", std::process::id());
     std::fs::write(&token, "correct-horse-battery").expect("a file in memory");
     let job = |name: &str, more: &str| {
-        format!("[[service]]\nname = {name:?}\n[[service.probe]]\nheartbeat = {name:?}\nevery = \"1h\"\n{more}\n")
+        format!(
+            "[[service]]\nname = {name:?}\n[[service.probe]]\nheartbeat = {name:?}\nevery = \"1h\"\n{more}\n"
+        )
     };
     let text = [job("nightly", ""), job("closed", &format!("token_file = {token:?}"))].concat();
     let services = config::fuzz::check(&text, "").expect("a configuration").services;

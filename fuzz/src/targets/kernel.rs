@@ -1,6 +1,4 @@
 //! What the kernel gives: records of the hooks, messages of netlink, its log, its type information.
-#![no_main]
-
 use std::{path::Path, sync::OnceLock};
 
 use hostprobe::{
@@ -22,7 +20,7 @@ fn cgroups() -> &'static Cgroups {
     CGROUPS.get_or_init(|| Cgroups::discover(Path::new("/")).expect("the cgroups of this host"))
 }
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+pub fn fuzz(input: &[u8]) {
     let Some((source, bytes)) = input.split_first() else { return };
     match source {
         b'r' => {
@@ -39,7 +37,9 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
             if let Some((_, target, words)) = host_report(&line) {
                 // The words are a part of the line, and the target is one that the line has.
                 assert!(target.len() <= 64 && line.contains(&target), "{target:?} of {line:?}");
-                assert!(words.strip_prefix("the kernel reports: ").is_some_and(|words| line.starts_with(words)));
+                assert!(
+                    words.strip_prefix("the kernel reports: ").is_some_and(|words| line.starts_with(words))
+                );
             }
         }
         b'k' => drop(oom_kills(split(bytes, b"\0"), cgroups())),
@@ -52,4 +52,4 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         }
         _ => {}
     }
-});
+}
