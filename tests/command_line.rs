@@ -44,7 +44,7 @@ fn a_bad_configuration_is_refused_with_its_place_and_what_was_expected() {
     let cases: [(&[u8], &str); 6] = [
         (
             b"[[service]]\nname = \"a\"\nunit = \"a.service\"\ncritcal = true\n",
-            ":4:1: unknown key `critcal` (did you mean `critical`?); expected one of `name`, `unit`, `exec`, `match`, \
+            ":4:1: unknown key `critcal` (did you mean `critical`?); expected one of `name`, `unit`, `exec`, `container`, `engine`, `match`, \
              `output`, `output_max`, `output_keep`, `output_stamp`, `directory`, `environment`, `environment_file`, `user`, \
              `group`, `umask`, `rlimits`, `stop_signal`, `stop_timeout`, `depends_on`, `start_after`, `critical`, \
              `maintenance`, `probe`, `restart`, `limits`, `policy`",
@@ -55,7 +55,7 @@ fn a_bad_configuration_is_refused_with_its_place_and_what_was_expected() {
         ),
         (
             b"[[service]]\nname = \"a\"\nunit = \"a.service\"\nexec = [\"/bin/true\"]\n",
-            ":4:8: service `a` has both `unit` and `exec`; expected at most one of `unit`, `exec` and `match`",
+            ":4:8: service `a` has both `unit` and `exec`; expected at most one of `unit`, `exec`, `container` and `match`",
         ),
         (
             b"[[service]]\nname = \"a\"\nunit = \"a.service\"\ndepends_on = [\"b\"]\n",
@@ -228,7 +228,7 @@ fn the_schema_of_the_configuration_is_printed() {
     let other = run(Command::new(built("hostprobe")).args(["schema", "cfg"]));
     assert_eq!(other.status.code(), Some(2));
     let said = String::from_utf8_lossy(&other.stderr);
-    assert!(said.contains("[possible values: events, config]"), "{said}");
+    assert!(said.contains("[possible values: events, config, http]"), "{said}");
 }
 
 #[test]
