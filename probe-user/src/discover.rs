@@ -121,7 +121,8 @@ fn service(process: &Process, unit: Option<String>, sockets: &BTreeSet<SocketAdd
         id: ServiceId(0),
         name,
         identity: Identity::Match(Matcher {
-            exe: process.executable.as_deref().map(PathBuf::from),
+            // The kernel's name of a file that has no path here begins otherwise: `(unreachable)/x`.
+            exe: process.executable.as_deref().filter(|path| path.starts_with('/')).map(PathBuf::from),
             port: ports.first().copied(),
             ..Matcher::default()
         }),

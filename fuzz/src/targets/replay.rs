@@ -9,7 +9,7 @@ use hostprobe::{
 };
 
 /// The services that the recordings of `seeds/replay` are about.
-const SERVICES: &str = include_str!("../seeds/replay.toml");
+const SERVICES: &str = include_str!("../../seeds/replay.toml");
 
 fn config() -> &'static Config {
     static CONFIG: OnceLock<Config> = OnceLock::new();

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 /// What the daemon knows of past incidents.
-const EVENTS: &[u8] = include_bytes!("../seeds/events.ndjson");
+const EVENTS: &[u8] = include_bytes!("../../seeds/events.ndjson");
 
 std::thread_local! {
     static DAEMON: Daemon = Daemon::start();

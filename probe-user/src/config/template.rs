@@ -84,6 +84,11 @@ impl Template {
     /// Whether a variable at this offset stands for a secret: not for a user, a host or a port.
     fn is_secret_at(&self, offset: usize) -> bool {
         let start = self.authority_start();
+        if offset < start {
+            // A scheme is one word, also one from a variable. What else stands before it is no part of the address.
+            let is_of_scheme = |char: char| char.is_ascii_alphanumeric() || "+-._${}".contains(char);
+            return !self.written[..start].trim_end_matches("://").chars().all(is_of_scheme);
+        }
         let end = self.written[start..].find(['/', '?', '#']).map_or(self.written.len(), |at| start + at);
         match offset < self.credentials_end() {
             true => self.written[start..offset].contains(':'),
@@ -161,6 +166,13 @@ mod tests {
             (hook.expose(), hook.to_string().as_str()),
             ("https://h/T/B/x", "https://h/${PATH_TOKEN}/x")
         );
+    }
+
+    #[test]
+    fn what_stands_before_an_address_is_a_secret_and_its_scheme_is_not() {
+        assert_eq!(fill("${PATH_TOKEN}://h/").unwrap().parts(), [""; 0], "a scheme");
+        let parts = fill("x ${PATH_TOKEN} postgres://u:${PW}@h/").unwrap().parts();
+        assert!(["T/B", "p@s/s%"].iter().all(|it| parts.contains(&(*it).to_owned())), "{parts:?}");
     }
 
     #[test]

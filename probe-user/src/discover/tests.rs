@@ -169,6 +169,18 @@ fn a_name_holds_nothing_that_a_configuration_refuses() {
 }
 
 #[test]
+fn an_executable_without_a_path_here_is_left_out() {
+    let host = FakeHost::v2();
+    listen(&host, &[(LOOPBACK, 8080, 1)]);
+    host.process(10, 10, "x", "(unreachable)/usr/sbin/x");
+    host.fd(10, 1, "socket:[1]");
+    let found = discover(&host.reader(), 1).unwrap().services;
+    let table: ::toml::Table = to_toml(&found).parse().unwrap();
+    let matched = &table["service"][0]["match"];
+    assert_eq!((matched.get("exe"), matched["port"].as_integer()), (None, Some(8080)));
+}
+
+#[test]
 fn an_executable_with_odd_characters_is_quoted() {
     let host = FakeHost::v2();
     listen(&host, &[(LOOPBACK, 8080, 1)]);

@@ -68,6 +68,8 @@ pub fn run(target: &str, program: &Path, seconds: u32) -> Result<Outcome> {
         ("malloc_limit_mb", ALLOCATION_MIB),
         ("print_final_stats", 1),
         ("reload", 0),
+        // A thread that has just begun, or is about to end, counts as a leak.
+        ("detect_leaks", 0),
     ] {
         command.arg(format!("-{option}={value}"));
     }

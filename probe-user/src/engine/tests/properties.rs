@@ -18,7 +18,7 @@ use super::{
 use crate::{
     emit::{Name, Names, Origin},
     engine::rules::{self, DefaultAction},
-    fact::{CommandKind, IncidentId, OperatorCommand, Pressure},
+    fact::{CommandKind, HostSubject, IncidentId, OperatorCommand, Pressure},
     store::recording::{
         Decision,
         filter::Filter,
@@ -115,19 +115,21 @@ struct Shown {
 }
 
 /// A restart is requested only for an open incident whose verdict allows one, never of a remote service, and within the
-/// budget. An incident opens once, changes while it is open, and is resolved once.
+/// budget. An incident opens once, changes while it is open, and is resolved once. The host has one for each of its faults.
 fn facts_are_consistent(trial: &Trial) -> Result<(), TestCaseError> {
     let specs = services();
-    let mut all: HashMap<ServiceId, Shown> = HashMap::new();
+    let mut all: HashMap<(ServiceId, Option<HostSubject>), Shown> = HashMap::new();
     let mut ever: Vec<IncidentId> = Vec::new();
     for (fact, at) in trial.lab.published.iter().zip(&trial.times) {
         if let Fact::ServiceState(id, state, before, _) = fact {
-            let shown = all.entry(*id).or_default();
+            let shown = all.entry((*id, None)).or_default();
             prop_assert!(shown.state.is_none_or(|known| known == *before), "{before:?} was not its state");
             prop_assert!(state != before, "{state:?} again");
             shown.state = Some(*state);
         } else if let Fact::Incident(phase, incident) = fact {
-            let shown = all.entry(incident.service).or_default();
+            let is_service = specs.len() > incident.service.0 as usize;
+            let subject = incident.host.clone().filter(|_| !is_service);
+            let shown = all.entry((incident.service, subject)).or_default();
             let open = shown.open.map(|(id, _)| id);
             if *phase == Phase::Open {
                 prop_assert_eq!(open, None, "a second incident beside an open one");
@@ -140,7 +142,7 @@ fn facts_are_consistent(trial: &Trial) -> Result<(), TestCaseError> {
         } else if let Fact::Restart(restart) = fact
             && restart.action == Action::Request
         {
-            let shown = all.entry(restart.service).or_default();
+            let shown = all.entry((restart.service, None)).or_default();
             let spec = &specs[restart.service.0 as usize];
             prop_assert!(!matches!(spec.identity, Identity::Remote), "a remote service is restarted");
             let Some((id, verdict)) = shown.open else {
@@ -389,4 +391,12 @@ fn a_recorded_observation_is_the_same_after_it_was_read_again() {
         Ok(())
     };
     runner.run(&any::<u64>(), read_again).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// Inputs that a longer run has found.
+#[test]
+fn what_was_found_before_is_not_found_again() {
+    for steps in [[(0, 11_912_677_394_432_089_969), (1398, 16_255_155_570_342_519_926)]] {
+        holds(&steps).unwrap_or_else(|failure| panic!("{failure}"));
+    }
 }
