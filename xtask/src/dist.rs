@@ -2,10 +2,11 @@
 //! them.
 
 mod archive;
-mod build;
+pub mod build;
 mod deb;
+mod headers;
 mod image;
-mod machine;
+pub mod machine;
 mod manual;
 mod release;
 mod rpm;

@@ -11,6 +11,7 @@ mod table;
 use std::{
     collections::VecDeque,
     fs,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Mutex, PoisonError},
     thread,
@@ -22,14 +23,14 @@ use self::{
     debian::DEBIAN,
     results::{HOST, Results},
 };
-use crate::{cargo::root, test::packages};
+use crate::{cargo::root, dist::machine::Machine, test::packages};
 
 /// Machines that run at a time. Each has two processors and mostly waits.
 const PARALLEL: usize = 2;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// 5.10, 6.1, 6.12, 7.2 or host; all, if none is named
+    /// 5.10, 6.1, 6.12, 7.2, host or arm64; all but arm64, if none is named
     #[arg(value_name = "KERNEL")]
     kernels: Vec<String>,
     /// Fetch the newest packages of the kernels, even if earlier ones are in the cache
@@ -40,6 +41,26 @@ pub struct Arguments {
     record: bool,
 }
 
+/// What runs in the machines of a kind.
+struct Guest {
+    program: PathBuf,
+    initramfs: PathBuf,
+}
+
+impl Guest {
+    fn new(machine: Machine, scratch: &Path) -> Result<Self> {
+        let mut wanted = vec![machine::emulator(machine), "e2fsprogs"];
+        if !machine.is_here() {
+            wanted.extend(machine.compilers());
+        }
+        let missing = packages::provide(&wanted)?;
+        ensure!(missing.is_empty(), "missing packages: {}; install them", missing.join(" "));
+        let program = guest::build(machine)?;
+        let initramfs = guest::initramfs(&program, machine, scratch)?;
+        Ok(Self { program, initramfs })
+    }
+}
+
 /// Runs the checks and prints the table. A table of all kernels without a failure becomes `docs/kernels.md`.
 pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
     let available = || DEBIAN.iter().map(|it| it.name).chain([HOST]);
@@ -47,31 +68,44 @@ pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
         bail!("unknown kernel {unknown}; name one of {}", available().collect::<Vec<_>>().join(", "));
     }
     let all = arguments.kernels.is_empty();
-    let wanted: Vec<_> =
-        available().filter(|name| all || arguments.kernels.iter().any(|it| it == name)).collect();
+    let kernel_of = |name: &str| DEBIAN.iter().find(|it| it.name == name);
+    let is_usual = |name: &str| kernel_of(name).is_none_or(|it| it.machine == Machine::X86_64);
+    let is_named = |name: &str| arguments.kernels.iter().any(|it| it == name);
+    let wanted: Vec<_> = available().filter(|name| is_named(name) || (all && is_usual(name))).collect();
+    ensure!(
+        !arguments.record || wanted.iter().all(|name| is_usual(name)),
+        "--record: the unit tests have the type information of x86_64 alone; name no other machine"
+    );
 
-    let missing = packages::provide(&["qemu-system-x86", "e2fsprogs"])?;
-    ensure!(missing.is_empty(), "missing packages: {}; install them", missing.join(" "));
-    let program = guest::build()?;
     let scratch = root().join("target/vm");
-    let initramfs = guest::initramfs(&program, &scratch)?;
+    let mut guests = Vec::new();
     let mut jobs = VecDeque::new();
-    for kernel in &wanted {
-        let image = DEBIAN.iter().find(|it| it.name == *kernel).map(|it| it.image(arguments.refresh));
-        jobs.push_back((*kernel, image.transpose()?));
+    for name in &wanted {
+        let kernel = kernel_of(name);
+        let here =
+            Machine::ALL.into_iter().find(|it| it.is_here()).context("an unknown kind of processor")?;
+        let machine = kernel.map_or(here, |it| it.machine);
+        if !guests.iter().any(|(of, _): &(Machine, Guest)| *of == machine) {
+            guests.push((machine, Guest::new(machine, &scratch)?));
+        }
+        let image = kernel.map(|it| it.image(arguments.refresh)).transpose()?;
+        jobs.push_back((*name, machine, image));
     }
+    let guest = |machine| guests.iter().find(|(of, _)| *of == machine).map(|(_, guest)| guest);
 
     let (jobs, done) = (Mutex::new(jobs), Mutex::new(Vec::new()));
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     thread::scope(|scope| {
         for _ in 0..PARALLEL {
             scope.spawn(|| {
-                while let Some((kernel, image)) = next() {
+                while let Some((kernel, machine, image)) = next() {
+                    let Some(guest) = guest(machine) else { continue };
                     let run = match image {
                         Some(image) => {
-                            machine::run(&image, &initramfs, &scratch.join(kernel), arguments.record)
+                            let folder = scratch.join(kernel);
+                            machine::run(machine, &image, &guest.initramfs, &folder, arguments.record)
                         }
-                        None => guest::run_on_host(&program, arguments.record),
+                        None => guest::run_on_host(&guest.program, arguments.record),
                     };
                     let results = Results::of(kernel, run);
                     eprintln!("{results}");

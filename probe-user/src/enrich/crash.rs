@@ -3,7 +3,7 @@
 use super::Enricher;
 use crate::{
     fact::{CrashFrame, CrashSite, MemoryAccess, Process, ProcessKey},
-    sensor::record::{CrashStack, ReceivedSignal, Registers, StackFrame},
+    sensor::record::{CrashStack, ReceivedSignal, StackFrame},
 };
 
 const SIGBUS: u32 = 7;
@@ -23,8 +23,9 @@ const FETCH_ABORT: u64 = 0x20;
 const DATA_ABORT: u64 = 0x24;
 const ABORTED_WRITE: u64 = 1 << 6;
 
-/// A push or a call that finds no more stack misses it by less than a page. Compilers touch larger frames page by page.
-const STACK_REACH: u64 = 4096;
+/// A push or a call that finds no more stack misses it by less than this. Compilers touch larger frames in steps: of a page
+/// on x86, and of 64 KiB on arm64 (GCC's `stack-clash-protection-guard-size` is 12 and 16 bits).
+const STACK_REACH: u64 = if cfg!(target_arch = "aarch64") { 64 << 10 } else { 4 << 10 };
 
 /// No file is larger: the kernel's limit is 2⁶³ bytes.
 const OFFSET_MAX: u64 = 1 << 63;
@@ -62,12 +63,9 @@ pub fn crash_site(received: &ReceivedSignal, stack: &CrashStack) -> CrashSite {
         }
         _ => stack.frames.iter().take_while(is_place).map(frame).collect(),
     };
-    let came_from = |registers: Registers| registers.return_address;
     if access == Some(MemoryAccess::Execute)
-        && cfg!(target_arch = "x86_64")
-        && let Some(caller) = stack.registers.and_then(came_from)
+        && let Some(caller) = jumped_from(stack)
     {
-        let caller = CrashFrame { address: Some(caller), ..CrashFrame::default() };
         frames.insert(frames.len().min(1), caller);
     }
     CrashSite {
@@ -81,6 +79,20 @@ pub fn crash_site(received: &ReceivedSignal, stack: &CrashStack) -> CrashSite {
         runtime: None,
         core: None,
     }
+}
+
+/// Where a jump to nowhere came from. The frame pointers lack this place, since the function that was called made no frame.
+#[cfg(target_arch = "x86_64")]
+fn jumped_from(stack: &CrashStack) -> Option<CrashFrame> {
+    let address = stack.registers?.return_address?;
+    Some(CrashFrame { address: Some(address), ..CrashFrame::default() })
+}
+
+/// On other machines it is in a register that the record does not have. The next frame is not it, so an unknown place stands
+/// for it.
+#[cfg(not(target_arch = "x86_64"))]
+fn jumped_from(_: &CrashStack) -> Option<CrashFrame> {
+    Some(CrashFrame::default())
 }
 
 fn frame(frame: &StackFrame) -> CrashFrame {
@@ -121,7 +133,7 @@ fn access(stack: &CrashStack, address: u64) -> Option<MemoryAccess> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sensor::record::{Sender, Signal};
+    use crate::sensor::record::{Registers, Sender, Signal};
 
     fn received(number: u32, code: i32) -> ReceivedSignal {
         let signal = Signal { at_ns: 5, number, code, context_pid: 7, sender: None };
@@ -163,6 +175,31 @@ mod tests {
         assert_eq!((by_zero.address, by_zero.access), (None, None));
     }
 
+    /// Exception classes 0x24 and 0x20 with the bit of a 32-bit instruction, a translation fault, and bit 6 for a write.
+    #[test]
+    #[cfg(target_arch = "aarch64")]
+    fn a_fault_has_its_address_and_what_was_done_with_it() {
+        let of = |fault_code| crash_site(&received(11, 1), &CrashStack { fault_code, trap: 0, ..stack() });
+        let read = of(0x9200_0004);
+        assert_eq!((read.address, read.access), (Some(0x10), Some(MemoryAccess::Read)));
+        assert_eq!(of(0x9200_0044).access, Some(MemoryAccess::Write));
+        assert_eq!(of(0x8200_0004).access, Some(MemoryAccess::Execute));
+        assert_eq!(of(0).access, None);
+    }
+
+    #[test]
+    #[cfg(target_arch = "aarch64")]
+    fn a_jump_to_nowhere_has_an_unknown_place_for_the_one_that_it_came_from() {
+        let registers = Registers { instruction: 0, stack_pointer: 0x7ffd_0000_0000, return_address: None };
+        let frames = vec![StackFrame::Address(0), StackFrame::Address(0x5555_2222)];
+        let jump =
+            CrashStack { address: 0, fault_code: 0x8200_0004, registers: Some(registers), frames, ..stack() };
+        let site = crash_site(&received(11, 1), &jump);
+        let addresses: Vec<_> = site.stack.iter().map(|frame| frame.address).collect();
+        assert_eq!(addresses, [Some(0), None, Some(0x5555_2222)]);
+        assert_eq!(site.words(), "jumped to 0x0, where no code is, from an unknown place");
+    }
+
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn a_jump_to_nowhere_has_the_place_that_it_came_from() {
@@ -188,7 +225,7 @@ mod tests {
         let below = CrashStack { address: 0x7ffd_0000_0000 - 8, fault_code: 6, ..stack() };
         assert!(crash_site(&received(11, 1), &below).stack_overflow);
         assert!(crash_site(&received(11, 2), &below).stack_overflow, "a guard page");
-        let far = CrashStack { address: 0x7ffd_0000_0000 - 8192, ..below.clone() };
+        let far = CrashStack { address: 0x7ffd_0000_0000 - 2 * STACK_REACH, ..below.clone() };
         assert!(!crash_site(&received(11, 1), &far).stack_overflow);
         assert!(!crash_site(&received(11, 1), &CrashStack { registers: None, ..below }).stack_overflow);
     }

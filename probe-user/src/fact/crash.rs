@@ -13,7 +13,8 @@ const SIGSEGV: u8 = 11;
 const SIGSYS: u8 = 31;
 
 /// Libraries that a process goes through when it aborts. The cause is in what called them.
-const ABORTING: [&str; 4] = ["libc.so.6", "libstdc++.so.6", "libpthread.so.0", "ld-musl-x86_64.so.1"];
+const ABORTING: [&str; 5] =
+    ["libc.so.6", "libstdc++.so.6", "libpthread.so.0", "ld-musl-x86_64.so.1", "ld-musl-aarch64.so.1"];
 
 /// What a process was doing with the memory at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,6 +263,13 @@ mod tests {
             it.stack[0].module = Some("/lib/x86_64-linux-gnu/libc.so.6".to_owned());
         };
         assert_eq!(site(abort), "aborted in api+0x2345");
+        for musl in ["x86_64", "aarch64"] {
+            let in_musl = |it: &mut CrashSite| {
+                abort(it);
+                it.stack[0].module = Some(format!("/lib/ld-musl-{musl}.so.1"));
+            };
+            assert_eq!(site(in_musl), "aborted in api+0x2345");
+        }
         let alone = |it: &mut CrashSite| {
             abort(it);
             it.stack.truncate(1);

@@ -116,8 +116,8 @@ impl ElfHeader {
 
 fn segment(row: &[u8]) -> Option<ElfSegment> {
     let (offset, address, file_bytes) = (u64_at(row, 8)?, u64_at(row, 16)?, u64_at(row, 32)?);
-    // The first page of a segment is mapped as a whole.
-    let before = offset % 4096;
+    // The first page of a segment is mapped as a whole. Kernels of arm64 have pages of 4, 16 or 64 KiB.
+    let before = offset % rustix::param::page_size() as u64;
     let begins_in_page = before <= offset && before <= address;
     let before = if begins_in_page { before } else { 0 };
     let is_mapped = u32_at(row, 0)? == PT_LOAD;

@@ -22,6 +22,7 @@ pub const FRAMES_MAX: usize = 128;
 const IMAGES_MAX: usize = 128;
 
 /// An address that is no frame pointer: a function that needs one ends the stack with an error.
+#[cfg(target_arch = "x86_64")]
 const NO_FRAME_POINTER: u64 = 8;
 
 /// A place in a program.

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::machine::Machine;
+use super::{headers, machine::Machine};
 use crate::{
     cargo::{announce, command, root},
     nightly::{self, output},
@@ -16,10 +16,9 @@ use crate::{
 /// Builds it; returns its file.
 pub(super) fn program(machine: Machine, profile: &str) -> Result<PathBuf> {
     let triple = machine.triple();
-    standard_library(triple)?;
     let mut build = command(&["build", "--locked", "-p", "hostprobe", "--bin", "hostprobe"]);
-    build.args(["--target", triple, "--profile", profile, "--message-format", "json-render-diagnostics"]);
-    environment(&mut build, machine);
+    build.args(["--profile", profile, "--message-format", "json-render-diagnostics"]);
+    for_machine(&mut build, machine)?;
     // Places in messages of a panic name no folder of the machine that built it.
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     for (from, to) in [(root(), "hostprobe"), (cargo_home()?, "cargo")] {
@@ -37,12 +36,18 @@ pub(super) fn program(machine: Machine, profile: &str) -> Result<PathBuf> {
     programs.next_back().context("cargo names no program")
 }
 
-/// Which compiler and linker cargo and the build scripts take for the machine.
-fn environment(build: &mut Command, machine: Machine) {
-    let Some(compiler) = machine.compiler() else { return };
-    let name = machine.triple().replace('-', "_");
-    build.env(format!("CC_{name}"), compiler);
-    build.env(format!("CARGO_TARGET_{}_LINKER", name.to_uppercase()), compiler);
+/// Has a command of cargo build for a machine: with Rust's own library for it, and with the compiler and linker that cargo
+/// and the build scripts take for it.
+pub fn for_machine(build: &mut Command, machine: Machine) -> Result<()> {
+    standard_library(machine.triple())?;
+    build.args(["--target", machine.triple()]);
+    if let Some(compiler) = machine.compiler() {
+        let name = machine.triple().replace('-', "_");
+        build.env(format!("CC_{name}"), compiler);
+        build.env(format!("CFLAGS_{name}"), headers::options(machine, compiler)?);
+        build.env(format!("CARGO_TARGET_{}_LINKER", name.to_uppercase()), compiler);
+    }
+    Ok(())
 }
 
 /// Installs Rust's own library for a target, with the toolchain that runs this program.

@@ -2,7 +2,7 @@
 
 /// A kind of processor. Linux, and no library of the host: the programs are static.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Machine {
+pub enum Machine {
     #[value(name = "x86_64")]
     X86_64,
     #[value(name = "aarch64")]
@@ -10,10 +10,10 @@ pub(super) enum Machine {
 }
 
 impl Machine {
-    pub(super) const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+    pub const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
 
     /// Rust's name of it.
-    pub(super) fn triple(self) -> &'static str {
+    pub fn triple(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-unknown-linux-musl",
             Self::Aarch64 => "aarch64-unknown-linux-musl",
@@ -21,7 +21,7 @@ impl Machine {
     }
 
     /// Debian's name, which is also that of container images.
-    pub(super) fn debian(self) -> &'static str {
+    pub fn debian(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
             Self::Aarch64 => "arm64",
@@ -29,7 +29,7 @@ impl Machine {
     }
 
     /// The kernel's name, which is also that of RPM packages.
-    pub(super) fn uname(self) -> &'static str {
+    pub fn uname(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
             Self::Aarch64 => "aarch64",
@@ -37,7 +37,7 @@ impl Machine {
     }
 
     /// Debian's packages of the C compiler for it, beside those that every build takes.
-    pub(super) fn compilers(self) -> &'static [&'static str] {
+    pub fn compilers(self) -> &'static [&'static str] {
         match self {
             Self::Aarch64 if !self.is_here() => {
                 &["binutils-aarch64-linux-gnu", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"]
@@ -47,14 +47,14 @@ impl Machine {
     }
 
     /// The C compiler and linker, where the usual one does not do.
-    pub(super) fn compiler(self) -> Option<&'static str> {
+    pub fn compiler(self) -> Option<&'static str> {
         match self {
             Self::Aarch64 if !self.is_here() => Some("aarch64-linux-gnu-gcc"),
             Self::X86_64 | Self::Aarch64 => None,
         }
     }
 
-    pub(super) fn strip(self) -> &'static str {
+    pub fn strip(self) -> &'static str {
         match self {
             Self::Aarch64 if !self.is_here() => "aarch64-linux-gnu-strip",
             Self::X86_64 | Self::Aarch64 => "strip",
@@ -62,7 +62,7 @@ impl Machine {
     }
 
     /// Whether this host can run a program for it.
-    pub(super) fn is_here(self) -> bool {
+    pub fn is_here(self) -> bool {
         std::env::consts::ARCH == self.uname()
     }
 }

@@ -9,16 +9,23 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::results::Run;
-use crate::cargo::{announce, command};
+use crate::{
+    cargo::{announce, command},
+    dist::{build::for_machine, machine::Machine},
+};
 
 /// Builds the checks as a static program, because the machines have no libraries.
 ///
-/// Only the program itself is built for this: it shares its dependencies with `cargo xtask test`.
-pub fn build() -> Result<PathBuf> {
+/// For this host's kind of processor, only the program itself is built for this: it shares its dependencies with `cargo
+/// xtask test`.
+pub fn build(machine: Machine) -> Result<PathBuf> {
     let build = ["rustc", "-p", "hostprobe-tests", "--bin", "conformance"];
     let mut build = command(&build);
-    build.args(["--message-format", "json-render-diagnostics", "--"]);
-    build.args(["-C", "target-feature=+crt-static", "-C", "strip=symbols"]);
+    build.args(["--message-format", "json-render-diagnostics"]);
+    if !machine.is_here() {
+        for_machine(&mut build, machine)?;
+    }
+    build.args(["--", "-C", "target-feature=+crt-static", "-C", "strip=symbols"]);
     announce(&build);
     let output = build.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
     ensure!(output.status.success(), "the checks could not be built");
@@ -31,7 +38,7 @@ pub fn build() -> Result<PathBuf> {
 }
 
 /// Writes the initial file system, whose init is a copy of `program`: the next build may replace the original.
-pub fn initramfs(program: &Path, scratch: &Path) -> Result<PathBuf> {
+pub fn initramfs(program: &Path, machine: Machine, scratch: &Path) -> Result<PathBuf> {
     let program = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     let mut archive = Archive::default();
     for folder in ["dev", "proc", "sys", "tmp"] {
@@ -42,7 +49,7 @@ pub fn initramfs(program: &Path, scratch: &Path) -> Result<PathBuf> {
     archive.add("init", 0o100_755, (0, 0), &program);
     archive.add("TRAILER!!!", 0, (0, 0), &[]);
     fs::create_dir_all(scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-    let path = scratch.join("initramfs");
+    let path = scratch.join(format!("initramfs-{}", machine.uname()));
     fs::write(&path, archive.bytes).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
 }

@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{disks, results::Run};
+use crate::dist::machine::Machine;
 
 /// An emulated machine takes a minute, on a busy host ten times as long.
 const TIMEOUT: Duration = Duration::from_secs(900);
@@ -22,7 +23,38 @@ const MEMORY: &str = "256";
 
 /// All features of the emulator but the instruction `cmpxchg16b`: QEMU 7.2 corrupts the processor's flags with it, and
 /// kernels of the series 6.12 fault after the next interrupt.
-const PROCESSOR: &str = "max,cx16=off";
+const X86_64: [&str; 2] = ["-cpu", "max,cx16=off"];
+
+/// A processor of 2015, since the emulator computes the signed pointers of newer ones slowly.
+const AARCH64: [&str; 4] = ["-machine", "virt", "-cpu", "cortex-a72"];
+
+/// Debian's package of the emulator.
+pub fn emulator(machine: Machine) -> &'static str {
+    match machine {
+        Machine::X86_64 => "qemu-system-x86",
+        Machine::Aarch64 => "qemu-system-arm",
+    }
+}
+
+/// The emulator for a machine, with a line for the kernel's messages and one for the results, and the kernel's name of the
+/// former.
+fn emulated(machine: Machine, console: &Path, folder: &Path) -> Result<(Command, &'static str)> {
+    let mut qemu = Command::new(format!("/usr/bin/qemu-system-{}", machine.uname()));
+    qemu.args(["-nodefaults", "-serial", &format!("file:{}", console.display())]);
+    let console = match machine {
+        Machine::X86_64 => {
+            qemu.args(X86_64).args(["-serial", "stdio"]).args(monitor(folder)?);
+            "ttyS0"
+        }
+        // It has one serial line of its own; others are devices on its PCI bus.
+        Machine::Aarch64 => {
+            qemu.args(AARCH64);
+            qemu.args(["-chardev", "stdio,id=results", "-device", "pci-serial,chardev=results"]);
+            "ttyAMA0"
+        }
+    };
+    Ok((qemu, console))
+}
 
 /// The machine's third serial line is the monitor of its own emulator, by which the checks cause errors of the processor. The
 /// emulator connects the two by a socket.
@@ -50,21 +82,18 @@ fn monitor(folder: &Path) -> Result<Vec<String>> {
 
 /// Boots a kernel with the initial file system, and reads the results until the machine is off. The kernel's own messages
 /// stay in `console.log` in the folder.
-pub fn run(kernel: &Path, initramfs: &Path, folder: &Path, record: bool) -> Result<Run> {
+pub fn run(machine: Machine, kernel: &Path, initramfs: &Path, folder: &Path, record: bool) -> Result<Run> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let console = folder.join("console.log");
     let record = if record { "hostprobe.record" } else { "" };
-    let mut qemu = Command::new("/usr/bin/qemu-system-x86_64");
-    qemu.args(["-accel", "tcg,thread=multi", "-cpu", PROCESSOR, "-smp", "2", "-m", MEMORY]);
-    qemu.args(["-nodefaults", "-no-reboot", "-display", "none"]);
+    let (mut qemu, line) = emulated(machine, &console, folder)?;
+    qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", MEMORY, "-no-reboot", "-display", "none"]);
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
     // The unified cgroup hierarchy only. A kernel that oopses reboots at once, which ends the emulator. On a busy host the
     // emulator's timer is so late at times that the kernel takes it for broken.
-    let options = "console=ttyS0 cgroup_no_v1=all oops=panic panic=-1 no_timer_check";
-    qemu.args(["-append", &format!("{options} {record}")]);
-    qemu.args(["-serial", &format!("file:{}", console.display()), "-serial", "stdio"]);
+    let options = "cgroup_no_v1=all oops=panic panic=-1 no_timer_check";
+    qemu.args(["-append", &format!("console={line} {options} {record}")]);
     qemu.args(disks::arguments(folder)?);
-    qemu.args(monitor(folder)?);
     let mut machine = qemu
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

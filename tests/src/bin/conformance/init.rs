@@ -15,8 +15,8 @@ use rustix::{
 };
 use serde_json::json;
 
-/// The second serial line. The first one carries the kernel's messages.
-const RESULTS: &str = "/dev/ttyS1";
+/// The second serial line. The first one carries the kernel's messages; on arm64 its driver has other names.
+const RESULTS: &str = if cfg!(target_arch = "aarch64") { "/dev/ttyS0" } else { "/dev/ttyS1" };
 
 /// On the kernel's command line: print the type information too.
 const RECORD: &str = "hostprobe.record";
