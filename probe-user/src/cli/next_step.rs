@@ -145,7 +145,7 @@ mod tests {
         let answer = serde_json::json!({
             "ready": true, "observes": observes, "timestamp": "2026-01-01T00:00:00Z",
             "host": { "name": "h", "boot": { "id": "b" } },
-            "agent": { "name": "hostprobe", "type": "hostprobe", "version": "1", "ephemeral_id": "e" },
+            "agent": { "name": "hostprobe", "version": "1", "ephemeral_id": "e" },
             "services": [], "coverage": [],
             "counters": { "events": 0, "events_lost": 0, "incidents": 0, "incidents_open": 0, "restarts": 0,
                 "alerts_waiting": 0 },
