@@ -17,6 +17,7 @@ mod error;
 mod exchange;
 mod exec;
 mod file;
+mod fleet;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
@@ -60,6 +61,7 @@ pub use self::{
     exec::{Exec, ResourceLimit},
     grpc::GrpcAddress,
     heartbeat::Heartbeat,
+    fleet::{Fleet, NatsServer},
     hook::Hook,
     host::{FileSystemOptions, HostOptions},
     http::{HttpMethod, HttpOptions, HttpVersion},

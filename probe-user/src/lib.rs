@@ -19,6 +19,7 @@ pub mod engine;
 pub mod enrich;
 pub mod escape;
 pub mod fact;
+pub mod fleet;
 pub mod growth;
 pub mod host;
 pub mod inspect;

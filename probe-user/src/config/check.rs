@@ -7,6 +7,7 @@ mod dependency;
 mod environment;
 mod exchange;
 mod exec;
+mod fleet;
 mod heartbeat;
 mod hook;
 mod host;
@@ -60,6 +61,7 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .heartbeat
             .as_ref()
             .and_then(|written| heartbeat_elsewhere(written, outside, &mut found)),
+        fleet: fleet::fleet(&file.fleet, &mut found),
         hooks: file
             .hook
             .iter()

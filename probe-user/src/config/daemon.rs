@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    alert::AlertReceiver, exec::Exec, hook::Hook, host::HostOptions, output::EventOutput, probe::Probe,
+    alert::AlertReceiver, exec::Exec, fleet::Fleet, hook::Hook, host::HostOptions, output::EventOutput, probe::Probe,
     secret::Secret, service::Service,
 };
 use crate::{
@@ -27,6 +27,8 @@ pub struct Config {
     pub alerts: Vec<AlertReceiver>,
     /// A dead man's switch elsewhere; None: there is none.
     pub heartbeat: Option<OutwardHeartbeat>,
+    /// What hosts tell each other; None: this host takes part in no fleet.
+    pub fleet: Option<Fleet>,
     /// The user's own programs.
     pub hooks: Vec<Hook>,
     /// The checks of the host.

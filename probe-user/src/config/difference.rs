@@ -71,6 +71,7 @@ impl Config {
         fixed(self.state.recording_bytes != running.state.recording_bytes, "state.recording");
         fixed(self.state.keep != running.state.keep, "state.keep");
         fixed(self.on_exit != running.on_exit, "supervisor.on_exit");
+        fixed(self.fleet != running.fleet, "fleet");
         if self.host.reads_log() && !running.host.reads_log() {
             let (new, old) = (&mut self.host, &running.host);
             for (new, old, key) in [
@@ -90,6 +91,7 @@ impl Config {
         self.kernel = running.kernel.clone();
         self.state = running.state.clone();
         self.on_exit = running.on_exit;
+        self.fleet.clone_from(&running.fleet);
         keys
     }
 
@@ -104,6 +106,7 @@ impl Config {
             control_group: _,
             alerts,
             heartbeat,
+            fleet: _,
             hooks,
             host,
             restart_budget,

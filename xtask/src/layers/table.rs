@@ -23,6 +23,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["inspect"],
     &["store"],
     &["serve"],
+    &["fleet"],
     &["replay"],
     &["discover"],
     &["process"],

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 40] = [
+const PACKAGES: [&str; 41] = [
     "binutils",
     "bsdutils",
     "busybox-static",
@@ -34,6 +34,7 @@ const PACKAGES: [&str; 40] = [
     "mariadb-server",
     "memcached",
     "monitoring-plugins-basic",
+    "nats-server",
     "nginx-light",
     "openssl",
     "pgbouncer",

@@ -66,7 +66,7 @@ pub(super) async fn wire(
     announced: Announced,
 ) -> Result<Wired, RunError> {
     let Attached { began, place: _, reader, sensors, listener, control, oom_log } = attached;
-    let Announced { origin, names, publisher, state, view, engine, seen, self_test: _ } = announced;
+    let Announced { origin, names, publisher, state, view, engine, seen, self_test: _, spool } = announced;
     let drill_directory = state.as_ref().map(|_| config.state.directory.clone());
     let begun = drill_directory.as_deref().map(|directory| LastRun::begin(directory, &origin.boot_id));
     let (last_run, earlier_run) = begun.map_or((None, None), |(run, earlier)| (Some(run), earlier));
@@ -130,7 +130,7 @@ pub(super) async fn wire(
         ..executor(&config, names, &reader, alerter, prober, &senders)
     };
     executor.inspector.read_from(oom_log);
-    let daemon = Daemon {
+    let mut daemon = Daemon {
         origin,
         _directory: directory,
         sensors,
@@ -161,6 +161,7 @@ pub(super) async fn wire(
         notifier: options.notifier,
         last_run,
     };
+    daemon.join_fleet(spool);
     Ok(Wired { daemon, inbox, orders: remembered.orders, memories, earlier_run })
 }
 
