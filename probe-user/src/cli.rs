@@ -8,6 +8,7 @@ mod check;
 mod doctor;
 mod drill;
 mod events;
+mod fleet;
 mod incidents;
 mod operate;
 mod output;
@@ -72,6 +73,9 @@ enum Command {
     /// Send test messages to the receivers of alerts
     #[command(subcommand)]
     Alert(alert::Command),
+    /// Show all hosts that publish to each other over NATS
+    #[command(subcommand)]
+    Fleet(fleet::Command),
     /// Cause a real fault of a service on purpose, and measure detection, recovery and alert
     Drill(drill::Args),
     /// Have a running daemon read its configuration again; fails if it refuses the file or must be restarted
@@ -128,6 +132,7 @@ pub fn run() -> ExitCode {
         Command::Ack(args) => operate::ack(args),
         Command::Beat(args) => beat::run(&args),
         Command::Alert(command) => alert::run(command),
+        Command::Fleet(command) => fleet::run(command),
         Command::Drill(args) => drill::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Replay(args) => replay::run(&args),

@@ -31,8 +31,8 @@ mod tests;
 
 use ctx::{Ctx, Input};
 use dependency::Dependencies;
-use fleet::Fleet;
 pub use effect::{EarlySample, Effect, Effects};
+use fleet::Fleet;
 use host::Host;
 use host_budget::HostBudget;
 use overload::Overload;

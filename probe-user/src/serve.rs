@@ -9,6 +9,7 @@ pub mod control;
 mod dashboard;
 mod guard;
 pub mod health;
+mod hosts;
 mod json;
 mod live;
 pub mod metrics;
@@ -32,6 +33,7 @@ use axum::{
 use tokio::net::TcpListener;
 
 pub use self::{
+    hosts::Hosts,
     metrics::Metrics,
     past::Past,
     shown::Shown,

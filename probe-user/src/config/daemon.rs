@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    alert::AlertReceiver, exec::Exec, fleet::Fleet, hook::Hook, host::HostOptions, output::EventOutput, probe::Probe,
-    secret::Secret, service::Service,
+    alert::AlertReceiver, exec::Exec, fleet::Fleet, hook::Hook, host::HostOptions, output::EventOutput,
+    probe::Probe, secret::Secret, service::Service,
 };
 use crate::{
     fact::{RestartBudget, ServiceId},

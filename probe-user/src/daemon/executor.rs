@@ -84,7 +84,6 @@ pub enum Outcome {
     FaultCaused(Result<Caused, String>),
     /// The command of a removed service with this name has ended.
     Removed(String),
-    /// Another host reports something.
     Fleet(crate::fleet::Report),
     /// systemd's bus is reachable at last.
     Systemd(Arc<Systemd>),

@@ -70,15 +70,15 @@ impl Publisher {
 
     /// Gives the fleet what has changed.
     pub(super) fn tell_fleet(&mut self, engine: &Engine, config: &Config) {
-        let (origin, names) = (self.emitter.origin().clone(), self.emitter.names().clone());
         let Some(link) = &mut self.fleet else { return };
+        let (origin, names) = (self.emitter.origin(), self.emitter.names());
         for service in config.services.iter().filter(|service| service.identity == Identity::Remote) {
             // It stands for what is at its address.
             for address in service.probes.iter().filter_map(Probe::address) {
                 link.connects(service.id, address);
             }
         }
-        let services = engine.view().filter_map(|view| local(&view, link, config, &origin, &names));
+        let services = engine.view().filter_map(|view| local(&view, link, config, origin, names));
         let services = services.collect();
         link.publish(Local { services });
     }

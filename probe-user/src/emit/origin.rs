@@ -179,7 +179,8 @@ impl Names {
 
     /// The number of a service of another host. None once there are too many of them.
     pub fn foreign(&self, host: &str, service: &str) -> Option<ServiceId> {
-        let places = self.foreign.get_or_init(|| (0..ServiceId::FOREIGN_MAX).map(|_| OnceLock::new()).collect());
+        let places =
+            self.foreign.get_or_init(|| (0..ServiceId::FOREIGN_MAX).map(|_| OnceLock::new()).collect());
         let mut hasher = DefaultHasher::new();
         (host, service).hash(&mut hasher);
         let first = hasher.finish() as usize % places.len();

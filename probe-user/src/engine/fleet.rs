@@ -74,7 +74,8 @@ impl Fleet {
         }
         if let Some(why) = &self.state.away {
             elsewhere.may_fail = false;
-            elsewhere.silence = Some(format!("the fleet cannot say whether another host is the cause: {why}"));
+            elsewhere.silence =
+                Some(format!("the fleet cannot say whether another host is the cause: {why}"));
         }
         elsewhere
     }
@@ -129,8 +130,7 @@ impl Engine {
         } else if fleet.state.silent.is_empty() {
             fleet.open.resolve(now, effects);
         } else if !fleet.open.is_open() {
-            let incident =
-                OwnIncident::next(Verdict::HostSilent, fleet.summary(), now, &mut self.incidents);
+            let incident = OwnIncident::next(Verdict::HostSilent, fleet.summary(), now, &mut self.incidents);
             fleet.open.open(Incident { confidence: 0.9, ..incident }, now, effects);
         } else if fleet.state.silent != before.silent {
             let summary = fleet.summary();

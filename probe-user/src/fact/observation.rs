@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptQueue, CoreSignal, EventId, Examination, FaultContext, FleetState, ForeignService, HangStacks, Holder, HostReading, Listener,
-    Membership, Memory, OomKill, OperatorCommand, OutsideRequest, PortHolder, Pressure, ProbeReport,
-    ProcessExit, ProcessKey, ResourceLevel, ResourceUsage, RestartBudget, Retransmits, ServiceId,
-    ServiceSettings, SocketError, Successor, Suspension, UnitState, Writes,
+    AcceptQueue, CoreSignal, EventId, Examination, FaultContext, FleetState, ForeignService, HangStacks,
+    Holder, HostReading, Listener, Membership, Memory, OomKill, OperatorCommand, OutsideRequest, PortHolder,
+    Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceLevel, ResourceUsage, RestartBudget, Retransmits,
+    ServiceId, ServiceSettings, SocketError, Successor, Suspension, UnitState, Writes,
 };
 use crate::clock::Timestamp;
 

@@ -56,6 +56,9 @@ const HANDED: Duration = Duration::from_secs(1);
 /// How often it is said that messages are refused, and that the bucket is looked for.
 const SELDOM: Duration = Duration::from_secs(60);
 
+/// When the bucket is looked for again if it could not be made.
+const ENSURED_AGAIN: Duration = Duration::from_secs(5);
+
 /// What this host is in the fleet.
 #[derive(Debug)]
 pub struct Options {
@@ -135,8 +138,10 @@ struct Member<T> {
     told: Vec<String>,
     refused: u64,
     said: Option<Instant>,
+    said_missing: Option<Instant>,
     away_since: Option<Instant>,
-    ensured: Option<Instant>,
+    /// When the bucket and the stream are looked for next; None while that is under way.
+    ensure_due: Option<Instant>,
 }
 
 async fn run<T: From<Report> + Send + 'static>(
@@ -156,7 +161,7 @@ async fn run<T: From<Report> + Send + 'static>(
     let jetstream = jetstream::new(client.clone());
     let (inbox, mut messages) = mpsc::channel(INBOX);
     let (connected, is_connected) = watch::channel(false);
-    let mut tasks = JoinSet::new();
+    let (mut tasks, mut ensuring) = (JoinSet::new(), JoinSet::new());
     if let Some(spool) = spool {
         tasks.spawn(events::send(jetstream.clone(), spool, host.clone(), is_connected));
     }
@@ -179,8 +184,9 @@ async fn run<T: From<Report> + Send + 'static>(
         told: Vec::new(),
         refused: 0,
         said: None,
+        said_missing: None,
         away_since: Some(Instant::now()),
-        ensured: None,
+        ensure_due: Some(Instant::now()),
     };
     for all in [subject::all_alive(), subject::held_by(&member.host)] {
         member.subscribe(all).await;
@@ -207,16 +213,13 @@ async fn run<T: From<Report> + Send + 'static>(
                 member.look(&connected);
                 if member.is_to_ensure() {
                     let (jetstream, replicas) = (jetstream.clone(), fleet.replicas);
-                    tasks.spawn(async move {
-                        if let Err(why) = bucket::ensure(&jetstream, replicas).await {
-                            tracing::warn!("fleet: {}", foreign(&why));
-                        }
-                    });
+                    ensuring.spawn(async move { bucket::ensure(&jetstream, replicas).await });
                 }
             }
             Some((service, remote)) = connects.recv() => member.peers.connect(service, remote),
             Some(message) = messages.recv() => member.on_message(&message),
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+            Some(done) = ensuring.join_next(), if !ensuring.is_empty() => member.on_ensured(done.unwrap_or(Ok(()))),
         }
         member.subscribe_to_wanted().await;
         member.report().await;
@@ -251,6 +254,8 @@ impl<T: From<Report> + Send + 'static> Member<T> {
         if is_connected {
             if self.away_since.take().is_some_and(|since| now.duration_since(since) >= AWAY) {
                 tracing::info!("fleet: NATS is connected");
+                // A server that was started again has lost what was in its memory.
+                self.ensure_due = self.ensure_due.map(|_| now);
             }
             self.peers.on_connected(now);
         } else {
@@ -267,13 +272,23 @@ impl<T: From<Report> + Send + 'static> Member<T> {
     }
 
     fn is_to_ensure(&mut self) -> bool {
-        let now = Instant::now();
-        let is_time = self.ensured.is_none_or(|ensured| now.duration_since(ensured) >= SELDOM);
-        let is_to_ensure = is_time && self.is_connected();
-        if is_to_ensure {
-            self.ensured = Some(now);
-        }
-        is_to_ensure
+        let is_due = self.ensure_due.is_some_and(|due| due <= Instant::now());
+        is_due && self.is_connected() && self.ensure_due.take().is_some()
+    }
+
+    /// The bucket and the stream are there, or are not. A cluster takes a while to agree on its leaders.
+    fn on_ensured(&mut self, done: Result<(), String>) {
+        let next = match done {
+            Ok(()) => SELDOM,
+            Err(why) => {
+                if self.said_missing.is_none_or(|said| said.elapsed() >= SELDOM) {
+                    self.said_missing = Some(Instant::now());
+                    tracing::warn!("fleet: {}", foreign(&why));
+                }
+                ENSURED_AGAIN
+            }
+        };
+        self.ensure_due = Some(Instant::now() + next);
     }
 
     async fn subscribe(&mut self, subject: String) {
@@ -316,7 +331,8 @@ impl<T: From<Report> + Send + 'static> Member<T> {
     }
 
     async fn publish_services(&mut self, local: &Local) {
-        self.publish(&Key::State(self.host.clone()), &local.state()).await;
+        let state = self.peers.with_chains(local.state()).fitted();
+        self.publish(&Key::State(self.host.clone()), &state).await;
         let held = local.held();
         // Those that were told before are told that nothing is held any more.
         for host in std::mem::take(&mut self.told).into_iter().filter(|host| !held.contains_key(host)) {
@@ -356,7 +372,9 @@ impl<T: From<Report> + Send + 'static> Member<T> {
                     && self.said.is_none_or(|said| now.duration_since(said) >= SELDOM);
                 if is_own {
                     self.said = Some(now);
-                    tracing::error!("fleet: another host calls itself {host} too; set fleet.name on one of them");
+                    tracing::error!(
+                        "fleet: another host calls itself {host} too; set fleet.name on one of them"
+                    );
                 }
             }
             Key::State(host) => {

@@ -108,7 +108,8 @@ pub(super) fn options(
         options = if credentials.contains("BEGIN NATS USER JWT") {
             options.credentials(credentials).map_err(|_| failed("is no file of NATS credentials"))?
         } else {
-            let seed = seed(credentials).ok_or_else(|| failed("holds neither a user's JWT nor the seed of an nkey"))?;
+            let seed = seed(credentials)
+                .ok_or_else(|| failed("holds neither a user's JWT nor the seed of an nkey"))?;
             options.nkey(seed.to_owned())
         };
     }

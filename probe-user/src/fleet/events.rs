@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn the_id_of_an_event_is_read_from_its_line() {
-        let line: Line<'_> = serde_json::from_slice(br#"{"a":1,"event":{"action":"x","id":"c0ffee00-7"}}"#).unwrap();
+        let line: Line<'_> =
+            serde_json::from_slice(br#"{"a":1,"event":{"action":"x","id":"c0ffee00-7"}}"#).unwrap();
         assert_eq!(line.event.id, "c0ffee00-7");
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::message::{Held, HeldService, OpenIncident, ServiceState, State};
+use super::message::{Cause, Held, HeldService, OpenIncident, ServiceState, State};
 use crate::fact::ServiceId;
 
 /// The most connections between a service and an address elsewhere that are looked after.
@@ -66,9 +66,15 @@ impl Local {
                 evidence: open.evidence.clone(),
                 cause: open.cause.clone(),
                 held: open.held.clone(),
+                chain: open
+                    .cause_elsewhere
+                    .iter()
+                    .cloned()
+                    .map(|(host, service)| Cause { host, service })
+                    .collect(),
             }),
         });
-        State { services: services.collect(), left_out: 0 }.fitted()
+        State { services: services.collect(), left_out: 0 }
     }
 
     /// What is held here because of services of other hosts, by host.

@@ -30,6 +30,9 @@ const TEXT_MAX: usize = 400;
 /// The most ids of evidence.
 const EVIDENCE_MAX: usize = 8;
 
+/// The most causes of causes.
+pub(super) const CHAIN_MAX: usize = 8;
+
 /// The most services that one host names as held.
 pub(super) const HELD_MAX: usize = 16;
 
@@ -82,6 +85,16 @@ pub(super) struct OpenIncident {
     /// The services that are held because of it.
     #[serde(default)]
     pub held: Vec<String>,
+    /// The services of other hosts that cause it: its cause, the cause of that one, and so on.
+    #[serde(default)]
+    pub chain: Vec<Cause>,
+}
+
+/// A service of a host that causes failures elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cause {
+    pub host: String,
+    pub service: String,
 }
 
 /// What is held on a host because of services of another one.
@@ -117,7 +130,12 @@ pub(super) enum Refusal {
 }
 
 /// The bytes of a message for a subject. A later message of a host has a higher `sequence`.
-pub(super) fn write(message: &impl Serialize, subject: &str, sequence: u64, signer: Option<&Signer>) -> Vec<u8> {
+pub(super) fn write(
+    message: &impl Serialize,
+    subject: &str,
+    sequence: u64,
+    signer: Option<&Signer>,
+) -> Vec<u8> {
     // The structs above have no maps, so this cannot fail.
     let body = serde_json::to_vec(message).unwrap_or_default();
     let signature = signer.and_then(|signer| signer.sign(subject, sequence, &body));
@@ -158,8 +176,14 @@ impl State {
             open.confidence = if open.confidence.is_finite() { open.confidence.clamp(0.0, 1.0) } else { 0.0 };
             open.evidence.truncate(EVIDENCE_MAX);
             open.held.truncate(HELD_MAX);
+            open.chain.truncate(CHAIN_MAX);
             let single = [&mut open.id, &mut open.verdict, &mut open.severity, &mut open.summary];
-            single.into_iter().chain(&mut open.evidence).chain(&mut open.held).chain(&mut open.cause).for_each(safe);
+            single
+                .into_iter()
+                .chain(&mut open.evidence)
+                .chain(&mut open.held)
+                .chain(&mut open.cause)
+                .for_each(safe);
         }
         self
     }

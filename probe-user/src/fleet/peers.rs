@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     link::CONNECTIONS_MAX,
-    message::{Alive, Held, State},
+    message::{Alive, CHAIN_MAX, Held, ServiceState, State},
     own_addresses::is_usable,
     subject::Key,
 };
@@ -47,7 +47,10 @@ const TOLD_MAX: usize = 1024;
 pub enum Report {
     Foreign(ForeignService),
     /// These are held on other hosts because of a service of this one.
-    Held { service: String, held: Vec<ServiceId> },
+    Held {
+        service: String,
+        held: Vec<ServiceId>,
+    },
     Fleet(FleetState),
 }
 
@@ -74,7 +77,6 @@ pub(super) struct Peers {
     /// Why not, otherwise.
     away: String,
 }
-
 
 impl Peers {
     pub(super) fn new(me: &str, names: Names) -> Self {
@@ -145,6 +147,31 @@ impl Peers {
             if self.told.len() < TOLD_MAX && self.told.insert((service.clone(), id)) {
                 self.held.push(Report::Held { service, held: vec![id] });
             }
+        }
+    }
+
+    /// The state of this host with the causes of its causes, as far as other hosts have published them.
+    pub(super) fn with_chains(&self, mut state: State) -> State {
+        let open = state.services.iter_mut().filter_map(|service| service.incident.as_mut());
+        for open in open {
+            let Some(cause) = open.chain.last() else { continue };
+            let of_host = self.states.get(&cause.host).map(|(state, _)| &state.services);
+            let of_cause = of_host.into_iter().flatten().find(|service| service.name == cause.service);
+            let further =
+                of_cause.and_then(|service| service.incident.as_ref()).map(|open| open.chain.clone());
+            open.chain.extend(further.unwrap_or_default());
+            open.chain.truncate(CHAIN_MAX);
+        }
+        state
+    }
+
+    /// How a service of another host is for those of this one. A failure that this host causes is no cause of others here:
+    /// two services that need each other would hold each other for ever.
+    fn standing(&self, service: &ServiceState) -> ForeignStanding {
+        let chain = service.incident.iter().flat_map(|open| &open.chain);
+        match chain.into_iter().any(|cause| cause.host == self.me) {
+            true => ForeignStanding::Well,
+            false => service.standing(),
         }
     }
 
@@ -226,7 +253,7 @@ impl Peers {
                 id,
                 name: self.names.service(id).to_owned(),
                 clients: Vec::new(),
-                standing: service.standing(),
+                standing: self.standing(service),
             });
             entry.clients.extend(clients);
             entry.clients.sort_unstable();
@@ -242,8 +269,13 @@ impl Peers {
         }
         let is_heard = self.states.get(host).is_some_and(|(_, heard)| now.duration_since(*heard) < SILENT);
         match is_heard {
-            true => format!("the fleet cannot say how {} is: its address or its port is not its alone", self.names.service(id)),
-            false => format!("the fleet cannot say how {} is: the host {host} is silent", self.names.service(id)),
+            true => format!(
+                "the fleet cannot say how {} is: its address or its port is not its alone",
+                self.names.service(id)
+            ),
+            false => {
+                format!("the fleet cannot say how {} is: the host {host} is silent", self.names.service(id))
+            }
         }
     }
 
@@ -258,7 +290,8 @@ impl Peers {
             return FleetState { away: None, silent: known.unwrap_or_default() };
         }
         let is_silent = |heard: Instant| now.duration_since(heard.max(connected)) >= SILENT;
-        let live = || self.hosts.iter().filter(|(_, heard)| !is_silent(**heard)).map(|(name, _)| name.as_str());
+        let live =
+            || self.hosts.iter().filter(|(_, heard)| !is_silent(**heard)).map(|(name, _)| name.as_str());
         let known = self.fleet.as_ref().map(|fleet| fleet.silent.as_slice()).unwrap_or_default();
         let silent = self.hosts.iter().filter(|(_, heard)| is_silent(**heard)).map(|(name, _)| name);
         // One of those that live reports it, so that it is one alert. What this one has reported stays its own.

@@ -28,7 +28,10 @@ impl Signer {
     }
 
     pub(super) fn sign(&self, subject: &str, sequence: u64, body: &[u8]) -> Option<String> {
-        self.0.sign(&Signed { subject, sequence, body }.bytes()).ok().map(|bytes| STANDARD_NO_PAD.encode(bytes))
+        self.0
+            .sign(&Signed { subject, sequence, body }.bytes())
+            .ok()
+            .map(|bytes| STANDARD_NO_PAD.encode(bytes))
     }
 }
 
@@ -57,10 +60,13 @@ impl Keys {
                 continue;
             };
             let key = key.filter(|key| {
-                KeyPair::from_public_key(key).is_ok_and(|key| matches!(key.key_pair_type(), KeyPairType::User))
+                KeyPair::from_public_key(key)
+                    .is_ok_and(|key| matches!(key.key_pair_type(), KeyPairType::User))
             });
             let Some(key) = key.filter(|_| words.next().is_none()) else {
-                return Err(format!("line {number}: expected a host and its public nkey, such as `db-1 UAB…`"));
+                return Err(format!(
+                    "line {number}: expected a host and its public nkey, such as `db-1 UAB…`"
+                ));
             };
             keys.insert(host.to_owned(), key.to_owned());
             if keys.len() > KEYS_MAX {
@@ -70,12 +76,7 @@ impl Keys {
         Ok(Self(keys))
     }
 
-    pub(super) fn verify(
-        &self,
-        host: &str,
-        signed: &Signed<'_>,
-        signature: &str,
-    ) -> Result<(), SignError> {
+    pub(super) fn verify(&self, host: &str, signed: &Signed<'_>, signature: &str) -> Result<(), SignError> {
         let key = self.0.get(host).ok_or(SignError::Unknown)?;
         let key = KeyPair::from_public_key(key).map_err(|_| SignError::Unknown)?;
         let signature = STANDARD_NO_PAD.decode(signature).map_err(|_| SignError::Wrong)?;

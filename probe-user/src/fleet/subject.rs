@@ -123,9 +123,13 @@ mod tests {
 
     #[test]
     fn other_subjects_are_no_keys() {
-        for subject in
-            ["", "$KV.other.alive.a", "$KV.hostprobe.alive", "$KV.hostprobe.alive.a b", "$KV.hostprobe.alive.é"]
-        {
+        for subject in [
+            "",
+            "$KV.other.alive.a",
+            "$KV.hostprobe.alive",
+            "$KV.hostprobe.alive.a b",
+            "$KV.hostprobe.alive.é",
+        ] {
             assert_eq!(Key::read(subject), None, "{subject}");
         }
         let long = format!("$KV.hostprobe.alive.{}", "x".repeat(65));

@@ -62,7 +62,9 @@ pub async fn hosts(fleet: &config::Fleet, host_name: &str) -> Result<Vec<Host>, 
     let host = host_of(fleet, host_name);
     let client = connect_once(fleet, &host).await?;
     let read = read(jetstream::new(client));
-    timeout(PATIENCE, read).await.unwrap_or_else(|_| Err(format!("the bucket is not read within {PATIENCE:?}")))
+    timeout(PATIENCE, read)
+        .await
+        .unwrap_or_else(|_| Err(format!("the bucket is not read within {PATIENCE:?}")))
 }
 
 async fn read(jetstream: jetstream::Context) -> Result<Vec<Host>, String> {
@@ -81,7 +83,11 @@ async fn read(jetstream: jetstream::Context) -> Result<Vec<Host>, String> {
             continue;
         }
         let Ok(Some(entry)) = store.entry(key).await else { continue };
-        let shown = hosts.entry(name.clone()).or_insert_with(|| Host { name: name.clone(), is_silent: true, ..Host::default() });
+        let shown = hosts.entry(name.clone()).or_insert_with(|| Host {
+            name: name.clone(),
+            is_silent: true,
+            ..Host::default()
+        });
         let place = (subject.as_str(), name.as_str());
         if matches!(read, Key::Alive(_)) {
             let Ok((alive, _)) = message::read::<Alive>(&entry.value, place, None) else { continue };

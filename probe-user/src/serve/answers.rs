@@ -18,6 +18,7 @@ use crate::{escape::escaped, store::history::NotOne};
 const INCIDENTS: &str = "/api/v1/incidents";
 const REPORT: &str = "/api/v1/report";
 const UPTIME: &str = "/api/v1/uptime";
+const HOSTS: &str = "/api/v1/hosts";
 
 /// The longest id of an incident, in bytes.
 const ID_MAX: usize = 64;
@@ -25,13 +26,14 @@ const ID_MAX: usize = 64;
 /// The period of a report that names none.
 const PERIOD: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Whether an answer may wait for the state file.
+/// Whether an answer may wait for the state file, or for NATS.
 pub(super) fn waits_for_disk(uri: &Uri) -> bool {
     let path = uri.path();
     // The latest incidents are in memory.
     path.starts_with(INCIDENTS) && (path != INCIDENTS || uri.query().is_some())
         || path == REPORT
         || path == UPTIME
+        || path == HOSTS
 }
 
 pub(super) fn router(shown: Shown) -> Router {
@@ -40,6 +42,7 @@ pub(super) fn router(shown: Shown) -> Router {
         .route("/api/v1/incidents/{id}", get(incident))
         .route(REPORT, get(report))
         .route(UPTIME, get(uptime))
+        .route(HOSTS, get(hosts))
         .with_state(shown)
 }
 
@@ -93,6 +96,14 @@ async fn uptime(State(shown): State<Shown>, uri: Uri) -> Response {
     match shown.past.uptime(query.since.unwrap_or(PERIOD), service).await {
         Ok(uptime) => json(&uptime),
         Err(why) => sentence(StatusCode::SERVICE_UNAVAILABLE, &format!("no uptime can be told: {why}")),
+    }
+}
+
+/// The hosts of the fleet, which NATS has.
+async fn hosts(State(shown): State<Shown>) -> Response {
+    match shown.hosts.ask().await {
+        Ok(hosts) => json(&hosts),
+        Err(why) => sentence(StatusCode::SERVICE_UNAVAILABLE, &format!("the fleet cannot be read: {why}")),
     }
 }
 

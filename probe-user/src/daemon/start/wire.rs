@@ -38,7 +38,7 @@ use crate::{
         heartbeat::{BeatKeeper, Earlier, Heartbeats},
     },
     process::{notify::Notifier, privileges::Plan},
-    serve::{self, Past, Shown},
+    serve::{self, Hosts, Past, Shown},
     spawn::RunCgroup,
     store::{
         last_run::{EarlierRun, LastRun},
@@ -87,6 +87,7 @@ pub(super) async fn wire(
         tail: publisher.tail(),
         heartbeats: heartbeats.clone(),
         past: Past::new(state.as_ref().map(|_| config.state.directory.clone())),
+        hosts: Hosts::of(config.fleet.clone(), &origin.host_name),
     };
     if let Some(socket) = control {
         tokio::spawn(serve::control::serve(socket, shown.clone(), senders.requests.clone()));

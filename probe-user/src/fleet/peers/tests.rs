@@ -1,5 +1,5 @@
 use super::*;
-use crate::fleet::message::{HeldService, OpenIncident, ServiceState};
+use crate::fleet::message::{Cause, HeldService, OpenIncident, ServiceState};
 
 const API: ServiceId = ServiceId(0);
 const REDIS: &str = "10.9.0.1:6379";
@@ -77,9 +77,40 @@ fn a_failure_at_an_address_that_one_host_alone_claims_is_reported_once() {
     assert_eq!(lab.standings(1), []);
     lab.state("db", Some("oom_killed"), 2);
     let reported = lab.standings(2);
-    assert!(matches!(&reported[0].1, ForeignStanding::Failed(fault) if fault.verdict.as_str() == "oom_killed"));
+    assert!(
+        matches!(&reported[0].1, ForeignStanding::Failed(fault) if fault.verdict.as_str() == "oom_killed")
+    );
     lab.state("db", Some("of_a_later_version"), 3);
     assert!(matches!(&lab.standings(3)[0].1, ForeignStanding::Unknown(_)));
+}
+
+#[test]
+fn a_failure_that_this_host_causes_is_no_cause_here() {
+    let mut lab = Lab::new();
+    lab.claim("db", 1);
+    lab.state("db", Some("dependency_down"), 1);
+    assert!(matches!(lab.standings(1)[0].1, ForeignStanding::Failed(_)));
+    let cause = |host: &str| Cause { host: host.to_owned(), service: "api".to_owned() };
+    let (mut state, _) = lab.peers.states["db"].clone();
+    state.services[0].incident.as_mut().unwrap().chain = vec![cause("cache"), cause("web")];
+    lab.peers.on_state("db", state, lab.at(2));
+    assert_eq!(lab.standings(2), [("redis on db".to_owned(), ForeignStanding::Well)]);
+    let mut own = State::default();
+    let chain = vec![Cause { host: "db".to_owned(), service: "redis".to_owned() }];
+    let incident = Some(OpenIncident { chain, ..OpenIncident::default() });
+    own.services.push(ServiceState { incident, ..ServiceState::default() });
+    let hosts: Vec<String> = lab
+        .peers
+        .with_chains(own)
+        .services
+        .remove(0)
+        .incident
+        .unwrap()
+        .chain
+        .into_iter()
+        .map(|it| it.host)
+        .collect();
+    assert_eq!(hosts, ["db", "cache", "web"]);
 }
 
 #[test]
@@ -108,7 +139,10 @@ fn what_is_known_becomes_unknown_with_its_host_and_with_nats() {
     lab.state("db", Some("killed"), 1);
     lab.standings(1);
     let silent = lab.standings(11);
-    assert!(matches!(&silent[0].1, ForeignStanding::Unknown(why) if why.contains("db is silent")), "{silent:?}");
+    assert!(
+        matches!(&silent[0].1, ForeignStanding::Unknown(why) if why.contains("db is silent")),
+        "{silent:?}"
+    );
     lab.claim("db", 12);
     lab.state("db", Some("killed"), 12);
     assert_eq!(lab.standings(12).len(), 1);

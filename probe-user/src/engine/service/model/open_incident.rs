@@ -10,8 +10,8 @@ use crate::{
         verdict::Finding,
     },
     fact::{
-        Earlier, EventId, FaultContext, HangStacks, Incident, IncidentId, Order, RememberedIncident, ServiceId,
-        Severity, Summary, Timing, Verdict,
+        Earlier, EventId, FaultContext, HangStacks, Incident, IncidentId, Order, RememberedIncident,
+        ServiceId, Severity, Summary, Timing, Verdict,
     },
 };
 
