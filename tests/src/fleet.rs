@@ -206,7 +206,7 @@ pub fn application(host: &Host, name: &str, redis: &str) -> String {
         timeout = "2s"
         failures = 2
         [service.restart]
-        grace = "10s"
+        grace = "1s"
         "#,
         program.display(),
         host.folder.path().display()
@@ -233,7 +233,7 @@ impl Nats {
     pub fn start_nth(nth: u16, further: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let text = format!(
-            "server_name: hub-{nth}\nlisten: \"{HUB}:{}\"\njetstream {{ store_dir: {:?}, max_mem: 256M, max_file: 256M }}\n{further}\n",
+            "server_name: hub-{nth}\nlisten: \"{HUB}:{}\"\njetstream {{ store_dir: {:?}, max_mem: 256M, max_file: 4G }}\n{further}\n",
             PORT + nth,
             folder.path().join("store").display().to_string(),
         );

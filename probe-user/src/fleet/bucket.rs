@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{
     Context,
-    kv::{self, Store},
+    kv::Store,
     stream::{Config, DiscardPolicy, StorageType},
 };
 
@@ -19,7 +19,7 @@ const TIME_TO_LIVE: Duration = Duration::from_secs(5 * BEAT.as_secs());
 
 /// How long the stream keeps events, and how many bytes of them. The oldest go.
 const EVENTS_LAST: Duration = Duration::from_secs(7 * 24 * 3600);
-const EVENTS_BYTES: i64 = 8 << 30;
+const EVENTS_BYTES: i64 = 1 << 30;
 
 /// An event with the id of one that came within this time is the same one.
 const DUPLICATES: Duration = Duration::from_secs(600);
@@ -27,18 +27,25 @@ const DUPLICATES: Duration = Duration::from_secs(600);
 /// Makes both where they are missing and this host may make them. The error says what is missing.
 pub(super) async fn ensure(jetstream: &Context, replicas: usize) -> Result<(), String> {
     if jetstream.get_stream(format!("KV_{BUCKET}")).await.is_err() {
-        let bucket = kv::Config {
-            bucket: BUCKET.to_owned(),
-            description: "what the hosts of hostprobe's fleet are like now".to_owned(),
-            max_value_size: i32::try_from(MESSAGE_MAX).unwrap_or(i32::MAX),
-            history: 1,
+        // As clients of JetStream make a bucket. Theirs asks for what nats-server 2.9 does not report.
+        let bucket = Config {
+            name: format!("KV_{BUCKET}"),
+            description: Some("what the hosts of hostprobe's fleet are like now".to_owned()),
+            subjects: vec![format!("$KV.{BUCKET}.>")],
+            max_messages_per_subject: 1,
+            max_message_size: i32::try_from(MESSAGE_MAX).unwrap_or(i32::MAX),
             max_age: TIME_TO_LIVE,
+            duplicate_window: TIME_TO_LIVE,
+            discard: DiscardPolicy::New,
+            allow_rollup: true,
+            deny_delete: true,
+            allow_direct: true,
             // It is published again within seconds.
             storage: StorageType::Memory,
             num_replicas: replicas,
-            ..kv::Config::default()
+            ..Config::default()
         };
-        let made = jetstream.create_key_value(bucket).await;
+        let made = jetstream.create_stream(bucket).await;
         made.map_err(|error| format!("the bucket {BUCKET} is missing and cannot be made: {error}"))?;
     }
     if jetstream.get_stream(EVENTS_STREAM).await.is_err() {
