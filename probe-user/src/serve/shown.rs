@@ -51,6 +51,7 @@ impl Default for Shown {
             tail: Tail::default(),
             heartbeats: Heartbeats::default(),
             past: Past::default(),
+            hosts: Hosts::default(),
         }
     }
 }
