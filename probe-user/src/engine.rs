@@ -18,6 +18,7 @@ mod own_incident;
 mod own_trouble;
 mod reload;
 mod remembered;
+mod reported;
 pub mod rules;
 mod service;
 mod succession;
@@ -124,7 +125,7 @@ impl Engine {
             }
             Observation::ConnectionsUnseen => self.connections_unseen = true,
             Observation::Foreign(foreign) => self.on_foreign(*foreign, now, effects),
-            Observation::Fleet(state) => self.on_fleet(state, now, effects),
+            Observation::Fleet(state) => self.fleet.observe(state, now, &mut self.incidents, effects),
             Observation::Configured(id, settings) => self.configure(id, settings, now, effects),
             Observation::Removed(id) => self.remove(id, now, effects),
             Observation::Remembered(id, memory) if self.service(id).is_none() => {

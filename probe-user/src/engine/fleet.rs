@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Engine, Input,
     effect::Effects,
     own_incident::OwnIncident,
     surroundings::{Cause, Elsewhere},
 };
 use crate::{
     clock::Timestamp,
-    fact::{FleetState, ForeignFault, ForeignService, ForeignStanding, Incident, ServiceId, Verdict},
+    fact::{FleetState, ForeignFault, ForeignStanding, Incident, ServiceId, Verdict},
 };
 
 /// So many silent hosts are named in the summary of their incident.
@@ -92,52 +91,39 @@ impl Fleet {
             "{hosts} {named}{more} of the fleet {are} silent: the daemon, the host or its way to NATS has failed"
         )
     }
-}
 
-impl Engine {
-    /// Another host reports a service that services of this one connect to.
-    pub(super) fn on_foreign(&mut self, seen: ForeignService, now: Timestamp, effects: &mut impl Effects) {
-        let ForeignService { id, name, clients, standing } = seen;
-        if !id.is_foreign() {
-            return;
-        }
-        self.names.insert(id, name);
-        for client in clients.into_iter().filter(|client| self.services.contains_key(client)) {
-            self.dependencies.learn(client, id);
-        }
+    /// A service of another host is like this now.
+    pub(super) fn note(&mut self, id: ServiceId, standing: ForeignStanding, now: Timestamp) {
         let is_failed = |standing: &ForeignStanding| matches!(standing, ForeignStanding::Failed(_));
-        let before = self.fleet.services.get(&id).filter(|known| is_failed(&known.standing));
+        let before = self.services.get(&id).filter(|known| is_failed(&known.standing));
         let since = before.filter(|_| is_failed(&standing)).map_or(now, |known| known.since);
-        self.fleet.services.insert(id, Known { standing, since });
-        // A service without an incident is judged by its probes.
-        let clients = self.dependencies.dependents(id);
-        let held = self.services.values().filter(|service| {
-            service.incident().is_some_and(|open| open.cause == id || clients.contains(&service.id()))
-        });
-        for client in held.map(super::service::Service::id).collect::<Vec<_>>() {
-            self.handle(client, Input::DependencyChanged, now, effects);
-        }
+        self.services.insert(id, Known { standing, since });
     }
 
-    /// The fleet can be asked or not, or other hosts are silent or heard again.
-    pub(super) fn on_fleet(&mut self, state: FleetState, now: Timestamp, effects: &mut impl Effects) {
+    /// The fleet can be asked or not, or other hosts are silent or heard again. `incidents` numbers those of this daemon.
+    pub(super) fn observe(
+        &mut self,
+        state: FleetState,
+        now: Timestamp,
+        incidents: &mut u64,
+        effects: &mut impl Effects,
+    ) {
         let is_away = state.away.is_some();
-        let before = std::mem::replace(&mut self.fleet.state, state);
-        let fleet = &mut self.fleet;
+        let before = std::mem::replace(&mut self.state, state);
         if is_away {
             // What is not heard now may be well.
-            fleet.state.silent = before.silent;
-        } else if fleet.state.silent.is_empty() {
-            fleet.open.resolve(now, effects);
-        } else if !fleet.open.is_open() {
-            let incident = OwnIncident::next(Verdict::HostSilent, fleet.summary(), now, &mut self.incidents);
-            fleet.open.open(Incident { confidence: 0.9, ..incident }, now, effects);
-        } else if fleet.state.silent != before.silent {
-            let summary = fleet.summary();
-            if let Some(open) = fleet.open.get_mut() {
+            self.state.silent = before.silent;
+        } else if self.state.silent.is_empty() {
+            self.open.resolve(now, effects);
+        } else if !self.open.is_open() {
+            let incident = OwnIncident::next(Verdict::HostSilent, self.summary(), now, incidents);
+            self.open.open(Incident { confidence: 0.9, ..incident }, now, effects);
+        } else if self.state.silent != before.silent {
+            let summary = self.summary();
+            if let Some(open) = self.open.get_mut() {
                 open.summary = summary;
             }
-            fleet.open.update(now, effects);
+            self.open.update(now, effects);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{Cgroups, ProcReader, cgroup::container_id, read_text};
+use super::{Cgroups, cgroup::container_id, read_text};
 use crate::fact::{CgroupMode, Container, INITIAL_PID_NAMESPACE, Place};
 
 /// The inode of the initial cgroup namespace (`PROC_CGROUP_INIT_INO`).
@@ -34,13 +34,6 @@ pub fn find(root: &Path, pid: u32) -> Place {
 /// The inode of a namespace of this process, such as its `pid` namespace.
 pub(super) fn namespace(proc: &Path, kind: &str) -> Option<u32> {
     namespace_of(&proc.join("self"), kind)
-}
-
-impl ProcReader {
-    /// The inode of a process's pid namespace; None if that cannot be read, as of one that has ended.
-    pub fn pid_namespace(&self, pid: u32) -> Option<u32> {
-        namespace_of(&self.folder(pid), "pid")
-    }
 }
 
 /// The same of the process with this folder in `/proc`.
