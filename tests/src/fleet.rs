@@ -26,6 +26,9 @@ pub const HUB: &str = "10.9.0.254";
 /// The port of its first NATS server.
 pub const PORT: u16 = 4222;
 
+/// A daemon without pages, which reports nothing of the disks of the machine under test.
+const QUIET: &str = "[http]\nlisten = \"\"\n[host]\nfilesystems = false\n";
+
 /// Whether all that a lab takes is there. Otherwise the test is skipped.
 pub fn can_be() -> bool {
     require("nats-server", Nats::PROGRAM)
@@ -106,7 +109,7 @@ impl Host {
         self.run(|| {
             let receiver = Receiver::start();
             let config = format!(
-                "[http]\nlisten = \"\"\n{}[fleet]\n{}\nname = \"{}\"\n{services}",
+                "{QUIET}{}[fleet]\n{}\nname = \"{}\"\n{services}",
                 receiver.config(),
                 if fleet.contains("nats =") {
                     fleet.to_owned()
@@ -121,7 +124,7 @@ impl Host {
 
     /// Starts a daemon that is no member of a fleet.
     pub fn lonely_daemon(&self, services: &str) -> Daemon {
-        self.run(|| Daemon::start(&format!("[http]\nlisten = \"\"\n{services}"), &[]))
+        self.run(|| Daemon::start(&format!("{QUIET}{services}"), &[]))
     }
 
     /// Cuts it off from NATS alone: what it sends there vanishes, and what comes from there.

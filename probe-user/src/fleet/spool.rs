@@ -169,7 +169,7 @@ impl Reader {
                 return Ok(lines);
             }
             if self.segment < newest {
-                self.to_next_segment()?;
+                self.advance()?;
                 continue;
             }
             self.shared.grown.notified().await;
@@ -190,7 +190,7 @@ impl Reader {
     }
 
     /// The rest of the segment, if there is any, is half a line that a crash has left.
-    fn to_next_segment(&mut self) -> io::Result<()> {
+    fn advance(&mut self) -> io::Result<()> {
         let gone = self.oldest..=self.segment;
         (self.segment, self.offset) = (self.segment + 1, 0);
         self.keep()?;
