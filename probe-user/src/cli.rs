@@ -9,6 +9,7 @@ mod discover;
 mod doctor;
 mod drill;
 mod events;
+mod fleet;
 mod incidents;
 mod manual;
 mod next_step;
@@ -76,6 +77,9 @@ enum Command {
     /// Send test messages to the receivers of alerts
     #[command(subcommand)]
     Alert(alert::Command),
+    /// Show all hosts that publish to each other over NATS
+    #[command(subcommand)]
+    Fleet(fleet::Command),
     /// Cause a real fault of a service on purpose, and measure detection, recovery and alert
     Drill(drill::Args),
     /// Have a running daemon read its configuration again; fails if it refuses the file or must be restarted
@@ -140,6 +144,7 @@ pub fn run() -> ExitCode {
         Command::Ack(args) => operate::ack(args),
         Command::Beat(args) => beat::run(&args),
         Command::Alert(command) => alert::run(command),
+        Command::Fleet(command) => fleet::run(command),
         Command::Drill(args) => drill::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Replay(args) => replay::run(&args),

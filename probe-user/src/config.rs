@@ -19,6 +19,7 @@ mod exchange;
 mod exec;
 mod file;
 mod find;
+mod fleet;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
@@ -63,6 +64,7 @@ pub use self::{
     error::{ConfigError, ConfigErrors},
     exchange::{Exchange, Expected, Place},
     exec::{Exec, ResourceLimit},
+    fleet::{Fleet, NatsServer},
     grpc::GrpcAddress,
     heartbeat::Heartbeat,
     hook::Hook,

@@ -6,6 +6,7 @@ mod drill_report;
 mod drill_state;
 mod drill_timeline;
 pub(crate) mod executor;
+mod fleet;
 mod hooks;
 mod ingest;
 mod last_actions;
@@ -24,6 +25,7 @@ mod rollups;
 mod search;
 mod sockets;
 mod start;
+mod stop;
 mod supervise;
 mod tables;
 mod watching;
@@ -36,7 +38,7 @@ use std::{
     time::Duration,
 };
 
-use crate::process::{deadline, notify::Notifier};
+use crate::process::notify::Notifier;
 use drill_state::RunningDrill;
 use executor::{Executor, Outcome};
 use missed_exits::MissedExits;
@@ -69,9 +71,6 @@ use crate::{
 
 /// With nothing due, the engine is not asked again for this long.
 const IDLE: Duration = Duration::from_secs(3600);
-
-/// How long events may take to be written out at the end.
-const FLUSH: Duration = Duration::from_secs(2);
 
 pub struct Daemon {
     config: Arc<Config>,
@@ -320,6 +319,7 @@ impl Daemon {
             Outcome::Prepared(service, number) => self.on_prepared(service, number),
             Outcome::DrillPrepared(preparation) => self.on_drill_prepared(*preparation),
             Outcome::FaultCaused(caused) => self.on_fault_caused(caused),
+            Outcome::Fleet(report) => self.on_fleet(report),
             Outcome::Removed(name) => self.on_removed_command(&name),
             Outcome::Labels => self.reload(),
             Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
@@ -472,29 +472,5 @@ impl Daemon {
             self.publisher.record(&observation, now);
             self.engine.observe(now, observation, &mut self.publisher);
         }
-    }
-
-    /// Ends everything that was started, and writes out what there is to say.
-    ///
-    /// Exits from now on are caused by the daemon's own end: they are published, and the engine observes none.
-    pub async fn stop(mut self, why: String) {
-        self.notifier.stopping(deadline::after(self.executor.longest_stop(&self.config)));
-        self.abandon_drill();
-        self.stopping = true;
-        // What is held or not written yet must not wait for the end of the services.
-        self.publisher.release();
-        self.publisher.write_logs();
-        self.publisher.keep_rollups();
-        self.executor.stop(&self.config, &self.enricher).await;
-        if let Some(run) = &self.last_run {
-            run.end();
-        }
-        self.drain_sensors();
-        for (service, exit) in std::mem::take(&mut self.early) {
-            self.publish_early(service, exit);
-        }
-        self.publish_losses();
-        self.publisher.publish(Fact::AgentStop(why), Timestamp::now());
-        self.publisher.flush(FLUSH).await;
     }
 }

@@ -93,6 +93,9 @@ pub async fn examine(without: Vec<Hook>, config: Option<&Config>) -> Result<Repo
     if probes.any(|probe| probe.kind == ProbeKind::Icmp) {
         host_checks.push(checks::icmp());
     }
+    if let Some(fleet) = config.and_then(|config| config.fleet.as_ref()) {
+        host_checks.push(checks::fleet(fleet, &Origin::read("/proc".as_ref()).host_name).await);
+    }
     let receivers = match config {
         Some(config) => receivers::all(config).await,
         None => Vec::new(),

@@ -30,7 +30,7 @@ pub(crate) use clip::clipped;
 pub use destination::{Destination, QueueLimits};
 pub use error::SinkError;
 pub use lines::{for_each_event, for_each_line};
-pub use origin::{HOST_NAME, Name, Names, Origin, special};
+pub use origin::{ForeignName, HOST_NAME, Name, Names, Origin, special};
 pub use output::open_outputs;
 pub use render::MAX_LINE;
 pub(crate) use render::{detail, wall};
@@ -57,6 +57,8 @@ pub struct Emitter {
     /// The containers that services are, by the names of the services.
     containers: BTreeMap<String, ContainerState>,
     pods: pods::KnownPods,
+    /// The name of the sink that no reload replaces.
+    lasting: Option<String>,
     /// The events that outputs before a reload lost.
     lost_before: u64,
     last: u64,
@@ -77,6 +79,7 @@ impl Emitter {
             sinks,
             containers: BTreeMap::new(),
             pods: pods::KnownPods::default(),
+            lasting: None,
             lost_before: 0,
             last: 0,
             line: Vec::with_capacity(4096),
@@ -84,6 +87,12 @@ impl Emitter {
             is_holding: false,
             tail: Tail::default(),
         }
+    }
+
+    /// Publishes to one more sink, which no reload replaces.
+    pub fn add_lasting(&mut self, sink: Sink) {
+        self.lasting = Some(sink.name().to_owned());
+        self.sinks.push(sink);
     }
 
     /// Queues the next events without writing them.
@@ -173,7 +182,10 @@ impl Emitter {
 
     /// Publishes to other outputs from now on. A thread writes what the old ones still hold, for at most `patience` each.
     pub fn replace_outputs(&mut self, outputs: Vec<Sink>, patience: Duration) {
-        let before = std::mem::replace(&mut self.sinks, outputs);
+        let all = std::mem::replace(&mut self.sinks, outputs);
+        let is_lasting = |sink: &Sink| self.lasting.as_deref() == Some(sink.name());
+        let (lasting, before): (Vec<Sink>, Vec<Sink>) = all.into_iter().partition(is_lasting);
+        self.sinks.extend(lasting);
         self.lost_before += before.iter().map(Sink::lost).sum::<u64>();
         let write = move || {
             for sink in before {

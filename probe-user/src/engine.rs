@@ -9,6 +9,7 @@ mod ctx;
 mod dependency;
 mod drill;
 mod effect;
+mod fleet;
 mod foreground;
 mod host;
 mod host_budget;
@@ -17,6 +18,7 @@ mod own_incident;
 mod own_trouble;
 mod reload;
 mod remembered;
+mod reported;
 pub mod rules;
 mod service;
 mod succession;
@@ -31,6 +33,7 @@ mod tests;
 use ctx::{Ctx, Input};
 use dependency::Dependencies;
 pub use effect::{EarlySample, Effect, Effects};
+use fleet::Fleet;
 use host::Host;
 use host_budget::HostBudget;
 use overload::Overload;
@@ -58,6 +61,7 @@ pub struct Engine {
     overload: Overload,
     own_trouble: OwnTrouble,
     host_budget: HostBudget,
+    fleet: Fleet,
     host: Host,
     incidents: u64,
     /// The number of services with probes.
@@ -82,6 +86,7 @@ impl Engine {
             overload: Overload::default(),
             own_trouble: OwnTrouble::default(),
             host_budget: HostBudget::default(),
+            fleet: Fleet::default(),
             host: Host::default(),
             incidents: 0,
             connections_unseen: false,
@@ -119,6 +124,8 @@ impl Engine {
                 self.release_held(now, effects);
             }
             Observation::ConnectionsUnseen => self.connections_unseen = true,
+            Observation::Foreign(foreign) => self.on_foreign(*foreign, now, effects),
+            Observation::Fleet(state) => self.fleet.observe(state, now, &mut self.incidents, effects),
             Observation::Configured(id, settings) => self.configure(id, settings, now, effects),
             Observation::Removed(id) => self.remove(id, now, effects),
             Observation::Remembered(id, memory) if self.service(id).is_none() => {
@@ -153,6 +160,7 @@ impl Engine {
             | Observation::ListenerChecked(..)
             | Observation::Remembered(..)
             | Observation::WritesTo(..)
+            | Observation::HeldElsewhere(..)
             | Observation::Operator(..) => {
                 self.note_own_trouble(&observation, now, effects);
                 if let Some(id) = observation.service() {
@@ -188,7 +196,8 @@ impl Engine {
     }
 
     fn keep_own_incidents(&mut self, effects: &mut impl Effects) {
-        own_incident::keep_changes([self.own_trouble.incident(), self.host_budget.incident()], effects);
+        let own = [self.own_trouble.incident(), self.host_budget.incident(), self.fleet.incident()];
+        own_incident::keep_changes(own, effects);
         self.host.keep_changes(effects);
     }
 
@@ -400,9 +409,16 @@ impl Engine {
             ..Surroundings::default()
         };
         for (on, declared) in self.dependencies.of(id) {
-            let Some(service) = self.service(on) else { continue };
+            let Some(service) = self.service(on) else {
+                surroundings.causes.extend(self.fleet.cause(on));
+                continue;
+            };
             surroundings.dependencies.push(on);
             let root = match service.standing() {
+                Standing::Held(cause) if cause.is_foreign() => {
+                    surroundings.causes.extend(self.fleet.cause(cause));
+                    None
+                }
                 Standing::Held(cause) => self.service(cause).filter(|it| it.standing() == Standing::Failed),
                 Standing::Failed => Some(service),
                 Standing::Well => None,
@@ -416,6 +432,7 @@ impl Engine {
             }
         }
         surroundings.causes.extend(self.guesses(id));
+        surroundings.elsewhere = self.fleet.elsewhere(self.dependencies.of(id).map(|(on, _)| on));
         let blames = |id: ServiceId| {
             let doubtful = |it: &Service| it.is_suspect(now) || it.standing() != Standing::Well;
             self.dependencies.of(id).any(|(on, _)| self.service(on).is_some_and(doubtful))

@@ -20,6 +20,7 @@ pub mod enrich;
 pub mod escape;
 pub mod fact;
 pub mod file_stamp;
+pub mod fleet;
 pub mod growth;
 pub mod host;
 pub mod inspect;

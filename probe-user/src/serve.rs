@@ -13,6 +13,7 @@ pub mod fuzz;
 mod guard;
 mod handshake;
 pub mod health;
+mod hosts;
 mod json;
 mod live;
 pub mod metrics;
@@ -46,6 +47,7 @@ use tokio::net::TcpListener;
 
 pub use self::{
     access::Access,
+    hosts::Hosts,
     metrics::Metrics,
     past::Past,
     shown::Shown,

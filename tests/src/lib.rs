@@ -17,6 +17,7 @@ pub mod ecs;
 pub mod fake_service;
 pub mod fake_time_service;
 pub mod fault;
+pub mod fleet;
 pub mod hanging_mount;
 pub mod hanging_program;
 pub mod host_faults;

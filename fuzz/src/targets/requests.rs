@@ -61,6 +61,7 @@ impl Daemon {
             tail: Tail::default(),
             heartbeats: heartbeats(),
             past: Past::default(),
+            hosts: Default::default(),
         };
         let page = runtime.block_on(async {
             let socket = control::open(&control, None).await.expect("the control socket");

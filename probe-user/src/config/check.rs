@@ -9,6 +9,7 @@ mod environment;
 mod events;
 mod exchange;
 mod exec;
+mod fleet;
 mod heartbeat;
 mod hook;
 mod host;
@@ -69,6 +70,7 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .heartbeat
             .as_ref()
             .and_then(|written| heartbeat_elsewhere(written, outside, &mut found)),
+        fleet: fleet::fleet(&file.fleet, &mut found),
         hooks: file
             .hook
             .iter()

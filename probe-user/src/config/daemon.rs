@@ -3,8 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
-    alert::AlertReceiver, container::ContainerOptions, exec::Exec, hook::Hook, host::HostOptions,
-    output::EventOutput, probe::Probe, secret::Secret, served::HttpToken, service::Service, tls::TlsIdentity,
+    alert::AlertReceiver, container::ContainerOptions, exec::Exec, fleet::Fleet, hook::Hook,
+    host::HostOptions, output::EventOutput, probe::Probe, secret::Secret, served::HttpToken,
+    service::Service, tls::TlsIdentity,
 };
 use crate::{
     fact::{RestartBudget, ServiceId},
@@ -34,6 +35,8 @@ pub struct Config {
     pub alerts: Vec<AlertReceiver>,
     /// A dead man's switch elsewhere; None: there is none.
     pub heartbeat: Option<OutwardHeartbeat>,
+    /// What hosts tell each other; None: this host takes part in no fleet.
+    pub fleet: Option<Fleet>,
     /// The user's own programs.
     pub hooks: Vec<Hook>,
     /// The checks of the host.

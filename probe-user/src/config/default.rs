@@ -38,6 +38,7 @@ impl Default for Config {
             control_group: None,
             alerts: Vec::new(),
             heartbeat: None,
+            fleet: None,
             hooks: Vec::new(),
             host: HostOptions::default(),
             restart_budget: RestartBudget::default(),

@@ -75,6 +75,7 @@ impl Config {
         fixed(self.state.keep != running.state.keep, "state.keep");
         fixed(self.on_exit != running.on_exit, "supervisor.on_exit");
         fixed(self.containers != running.containers, "containers");
+        fixed(self.fleet != running.fleet, "fleet");
         if self.host.reads_log() && !running.host.reads_log() {
             let (new, old) = (&mut self.host, &running.host);
             for (new, old, key) in [
@@ -97,6 +98,7 @@ impl Config {
         self.state = running.state.clone();
         self.on_exit = running.on_exit;
         self.containers = running.containers.clone();
+        self.fleet.clone_from(&running.fleet);
         keys
     }
 
@@ -114,6 +116,7 @@ impl Config {
             control_group: _,
             alerts,
             heartbeat,
+            fleet: _,
             hooks,
             host,
             restart_budget,

@@ -9,6 +9,7 @@ use super::{
     alert::AlertKeys,
     daemon::OnExit,
     exec::{SoftAndHard, Umask, resource_names},
+    fleet::FleetKeys,
     maintenance::Window,
     output::EventOutput,
     protocol::ProbeKeys,
@@ -50,6 +51,8 @@ pub(super) struct File {
     pub(super) defaults: Option<Table<Defaults>>,
     /// What says elsewhere that this daemon lives.
     pub(super) heartbeat: At<Table<OutwardHeartbeat>>,
+    /// What hosts tell each other over NATS.
+    pub(super) fleet: At<Table<FleetKeys>>,
     /// The receivers of alerts.
     #[serde(default)]
     pub(super) alert: Vec<Spanned<Table<AlertKeys>>>,

@@ -86,6 +86,7 @@ pub enum Outcome {
     Removed(String),
     /// Containers have other labels than when the configuration was read.
     Labels,
+    Fleet(crate::fleet::Report),
     /// systemd's bus is reachable at last.
     Systemd(Arc<Systemd>),
 }

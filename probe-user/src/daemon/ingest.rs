@@ -276,6 +276,7 @@ impl Daemon {
         }
         let Some(service) = service else { return };
         self.enricher.members.serves(service, listener.port);
+        self.publisher.serves(service, listener.port);
         let event = self.publisher.publish(Fact::Listener(listener.clone(), service), listener.at);
         // One process may be the main one of several services, each with a port of its own.
         let main = self.enricher.members.main_of(service);

@@ -21,6 +21,7 @@ use crate::{
         Action, ContainerState, DrillReport, DrillStepKind, EventId, Fact, FaultContext, HookCoverage,
         Observation, Phase, ProbeReport, ServiceId, ServiceState,
     },
+    fleet::Link,
     host::pod::Pods,
     progress::Awaited,
     redact::redact,
@@ -40,7 +41,7 @@ pub struct Publisher {
     log: OperatorLog,
     /// That of the drill that is under way.
     timeline: Option<DrillTimeline>,
-    emitter: Emitter,
+    pub(super) emitter: Emitter,
     metrics: Arc<Metrics>,
     views: watch::Sender<Arc<View>>,
     coverage: Vec<HookCoverage>,
@@ -62,6 +63,8 @@ pub struct Publisher {
     ready: bool,
     /// A service in the views has changed.
     changed: bool,
+    /// None without a fleet.
+    pub(super) fleet: Option<Link>,
 }
 
 impl Effects for Publisher {
@@ -104,6 +107,7 @@ impl Publisher {
             counters,
             ready: false,
             changed: true,
+            fleet: None,
         }
     }
 
@@ -336,6 +340,7 @@ impl Publisher {
     fn update_views(&mut self, engine: &Engine, config: &Config) {
         self.counters.events = self.emitter.published();
         self.counters.events_lost = self.emitter.lost();
+        self.tell_fleet(engine, config);
         let names = self.emitter.names();
         let (rollups, now) = (&mut self.rollups, Timestamp::now());
         let metrics = &self.metrics;
@@ -473,6 +478,9 @@ impl Publisher {
         let lost = self.emitter.shutdown(patience);
         if lost > 0 {
             tracing::warn!("event stream: {lost} events were not written before the stop");
+        }
+        if let Some(link) = self.fleet {
+            link.leave(patience).await;
         }
     }
 }

@@ -93,6 +93,7 @@ impl Daemon {
     pub(super) fn take_stock_of_sockets(&mut self, service: ServiceId, main: ProcessKey, ports: &[u16]) {
         for &port in ports {
             self.enricher.members.serves(service, port);
+            self.publisher.serves(service, port);
         }
         self.watch_ports(self.enricher.reader().netns(main.pid), ports);
         self.sockets.unread.push((service, main));
@@ -152,7 +153,8 @@ impl Daemon {
                 }
             }
             Peer::Local => self.sockets.keep(connection),
-            Peer::Service(_) | Peer::Remote => {}
+            Peer::Remote => self.publisher.connects(client, remote),
+            Peer::Service(_) => {}
         }
     }
 }

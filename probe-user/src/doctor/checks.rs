@@ -5,7 +5,9 @@ use std::path::Path;
 use super::check::{Check, State};
 use crate::{
     act::systemd::Systemd,
+    config::Fleet,
     fact::HookCoverage,
+    fleet::reach,
     host::{ProcReader, cgroup::Hierarchy, place},
     inspect::host::clock_can_be_read,
     probe::{IcmpWay, icmp_way},
@@ -140,6 +142,17 @@ pub(super) fn host_checks() -> Check {
     }
     let remedy = "run it as root, or grant it CAP_SYSLOG and adjtimex(2); in the sandbox of the unit, install host-checks.conf";
     Check::degraded("host checks", lacking.join("; "), remedy)
+}
+
+/// What hosts tell each other.
+pub(super) async fn fleet(fleet: &Fleet, host_name: &str) -> Check {
+    match reach(fleet, host_name).await {
+        Ok(found) => Check::full("fleet", found),
+        Err(why) => {
+            let remedy = "correct [fleet] and its files, or open the way to the servers; docs/fleet.md has the permissions";
+            Check::degraded("fleet", format!("this host takes no part in it: {why}"), remedy)
+        }
+    }
 }
 
 /// The way of `icmp` probes to the network.

@@ -1,6 +1,12 @@
 //! The origin of events: the host, its boot, this run of the daemon, and the services' names.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use super::wire;
 use crate::{
@@ -82,6 +88,17 @@ pub struct Names {
     services: Arc<BTreeMap<ServiceId, Name>>,
     /// Services that reloads removed: facts about them may still be on their way.
     removed: Arc<BTreeMap<ServiceId, Name>>,
+    /// Those of other hosts. All copies share them, so that each knows a name at once.
+    foreign: Arc<OnceLock<Box<[OnceLock<ForeignName>]>>>,
+}
+
+/// A service of another host. Neither name comes to be forgotten: there are at most [`ServiceId::FOREIGN_MAX`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignName {
+    pub host: String,
+    pub service: String,
+    /// For people: `redis on db-1`.
+    pub shown: String,
 }
 
 /// The id of hostprobe itself or of the host, by its name.
@@ -120,7 +137,7 @@ impl Names {
     }
 
     fn by_id(names: impl Iterator<Item = (ServiceId, Name)>) -> Self {
-        Self { services: Arc::new(names.collect()), removed: Arc::default() }
+        Self { services: Arc::new(names.collect()), ..Self::default() }
     }
 
     /// The names of a configuration that takes the place of another one.
@@ -132,12 +149,12 @@ impl Names {
         while removed.len() > MOST_REMOVED {
             removed.pop_first();
         }
-        Self { removed: Arc::new(removed), ..names }
+        Self { removed: Arc::new(removed), foreign: Arc::clone(&before.foreign), ..names }
     }
 
     /// With services that an earlier configuration had.
     pub fn with_removed(&self, removed: BTreeMap<ServiceId, Name>) -> Self {
-        Self { services: Arc::clone(&self.services), removed: Arc::new(removed) }
+        Self { removed: Arc::new(removed), ..self.clone() }
     }
 
     /// The first id that is free.
@@ -157,7 +174,34 @@ impl Names {
     pub fn with(&self, id: ServiceId, name: Name) -> Self {
         let mut services = BTreeMap::clone(&self.services);
         services.insert(id, name);
-        Self { services: Arc::new(services), removed: Arc::clone(&self.removed) }
+        Self { services: Arc::new(services), ..self.clone() }
+    }
+
+    /// The number of a service of another host. None once there are too many of them.
+    pub fn foreign(&self, host: &str, service: &str) -> Option<ServiceId> {
+        let places =
+            self.foreign.get_or_init(|| (0..ServiceId::FOREIGN_MAX).map(|_| OnceLock::new()).collect());
+        let mut hasher = DefaultHasher::new();
+        (host, service).hash(&mut hasher);
+        let first = hasher.finish() as usize % places.len();
+        // A name keeps the first free place from there on.
+        for place in (0..places.len()).map(|step| (first + step) % places.len()) {
+            let name = places[place].get_or_init(|| ForeignName {
+                host: host.to_owned(),
+                service: service.to_owned(),
+                shown: format!("{service} on {host}"),
+            });
+            if name.host == host && name.service == service {
+                return u32::try_from(place).ok().map(|place| ServiceId(ServiceId::FIRST_FOREIGN + place));
+            }
+        }
+        None
+    }
+
+    /// The service of another host that has this number.
+    pub fn foreign_name(&self, id: ServiceId) -> Option<&ForeignName> {
+        let place = id.0.checked_sub(ServiceId::FIRST_FOREIGN)?;
+        self.foreign.get()?.get(usize::try_from(place).ok()?)?.get()
     }
 
     /// The ids of the services that the configuration has.
@@ -172,6 +216,9 @@ impl Names {
         }
         if id == ServiceId::HOST {
             return HOST_NAME;
+        }
+        if let Some(name) = self.foreign_name(id) {
+            return &name.shown;
         }
         self.get(id).map_or("?", |name| &name.service)
     }
@@ -210,6 +257,21 @@ mod tests {
         assert_eq!(origin.boot_id, "0ddba11e-0000-4000-8000-000000000000");
         assert_eq!(origin.event_id(EventId(7)), "c0ffee00-7");
         assert_eq!(origin.incident_id(IncidentId::new(2)), "c0ffee00-i2");
+    }
+
+    #[test]
+    fn a_service_of_another_host_keeps_its_number_in_all_copies() {
+        let names = Names::default();
+        let copy = names.with_removed(BTreeMap::new());
+        let redis = names.foreign("db-1", "redis").unwrap();
+        assert!(redis.is_foreign());
+        assert_eq!(copy.foreign("db-1", "redis"), Some(redis));
+        assert_ne!(copy.foreign("db-2", "redis"), Some(redis));
+        assert_eq!((copy.service(redis), copy.find("redis on db-1")), ("redis on db-1", None));
+        for number in 0..ServiceId::FOREIGN_MAX {
+            names.foreign("many", &number.to_string());
+        }
+        assert_eq!((names.foreign("one", "more"), names.foreign("db-1", "redis")), (None, Some(redis)));
     }
 
     #[test]

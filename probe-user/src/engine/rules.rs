@@ -96,6 +96,8 @@ pub enum EndRule {
     BelowLimit,
     /// The host reports no more of it for a while.
     Quiet,
+    /// Each host of the fleet is heard again.
+    Heard,
 }
 
 /// Whether the service's incident is a cause for those that depend on it.
@@ -151,7 +153,8 @@ impl EndRule {
             | Self::Able
             | Self::Room
             | Self::BelowLimit
-            | Self::Quiet => false,
+            | Self::Quiet
+            | Self::Heard => false,
         }
     }
 }
@@ -170,7 +173,7 @@ pub const fn of(verdict: Verdict) -> Rule {
     use BlameRule::WhenFound;
     use BlockRule::{Held, UnlessDegraded};
     use DefaultAction::{Alert, Hold, Nothing, Restart};
-    use EndRule::{Able, Accepts, Answer, BelowLimit, InTime, LevelsOff, Listening, NotStopped, Quiet, Room, Running, Undisturbed, WithinLimits, WorkersLive};
+    use EndRule::{Able, Accepts, Answer, BelowLimit, Heard, InTime, LevelsOff, Listening, NotStopped, Quiet, Room, Running, Undisturbed, WithinLimits, WorkersLive};
     use Extra::{AwaitsDependencies, BacklogPolicy, Holders, InMaintenance, MemoryPolicy, None, Snapshot};
     use SeverityRule::{Critical, Info, OfService, Warning, WhenExhausted};
     type Block = BlockRule;
@@ -203,6 +206,7 @@ pub const fn of(verdict: Verdict) -> Rule {
         Verdict::RestartedByOther => (Hold,  Warning,   AtOnce,             Undisturbed,  Block::Never,   Blame::Never,  true,  None),
         Verdict::AgentImpaired  => (Alert,   Critical,  AtOnce,             Able,         Block::Never,   Blame::Never,  false, None),
         Verdict::RestartStorm   => (Hold,    Critical,  AtOnce,             Room,         Block::Never,   Blame::Never,  false, None),
+        Verdict::HostSilent       => (Alert,   Critical,      AtOnce,             Heard,        Block::Never,   Blame::Never,  false, None),
         Verdict::HostDiskFull     => (Hold,    WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
         Verdict::HostInodes       => (Hold,    WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
         Verdict::HostReadOnly     => (Hold,    WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),

@@ -98,12 +98,15 @@ impl Service {
             Observation::Remembered(_, memory) => self.on_memory(*memory, ctx),
             Observation::Configured(_, settings) => self.on_configured(&settings, ctx),
             Observation::WritesTo(_, writes) => self.on_writes_to(writes, ctx),
+            Observation::HeldElsewhere(_, held) => self.on_held_elsewhere(held, ctx),
             Observation::Removed(_) => self.end_incident("a reload removed it from the configuration", ctx),
             // These concern all services. The engine handles them.
             Observation::Connected { .. }
             | Observation::RestartBudget(_)
             | Observation::Host(_)
             | Observation::Pressure(_)
+            | Observation::Foreign(_)
+            | Observation::Fleet(_)
             | Observation::ConnectionsUnseen => {}
         }
     }

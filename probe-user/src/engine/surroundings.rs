@@ -23,6 +23,8 @@ pub struct Surroundings {
     pub host: HostTrouble,
     /// No other cause of the service's silence is known.
     pub alone: bool,
+    /// What is known of the services on other hosts that it connects to.
+    pub elsewhere: Elsewhere,
 }
 
 /// A watched service whose unit another one needs.
@@ -50,6 +52,19 @@ pub struct Cause {
     pub circular: bool,
     /// The daemon cannot see connections, so it has not seen this dependency.
     pub guessed: bool,
+    /// Another host reports it: its confidence, and the ids of the evidence there.
+    pub foreign: Option<(f32, Vec<String>)>,
+}
+
+/// What is known of the services on other hosts that a service connects to.
+#[derive(Debug, Default)]
+pub struct Elsewhere {
+    /// One of them is known to be well, and can be the cause a moment later.
+    pub may_fail: bool,
+    /// Those of which nothing is known now.
+    pub unknown: Vec<ServiceId>,
+    /// Why the fleet cannot say whether another host is the cause, for people.
+    pub silence: Option<String>,
 }
 
 /// A service's health for its dependents.

@@ -10,6 +10,7 @@ mod dependencies;
 mod drills;
 mod evidence;
 mod first_start;
+mod fleet;
 mod growth;
 mod hangs;
 mod hooks;

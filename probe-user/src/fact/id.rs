@@ -17,4 +17,15 @@ impl ServiceId {
 
     /// The host, as the subject of an incident. No service has this number.
     pub const HOST: Self = Self(u32::MAX - 1);
+
+    /// The first number of services on other hosts. No service of this host has one of these.
+    pub const FIRST_FOREIGN: u32 = 1 << 31;
+
+    /// The most services of other hosts that have a number.
+    pub const FOREIGN_MAX: u32 = 1024;
+
+    /// Whether it is a service of another host.
+    pub const fn is_foreign(self) -> bool {
+        self.0 >= Self::FIRST_FOREIGN && self.0 < Self::FIRST_FOREIGN + Self::FOREIGN_MAX
+    }
 }

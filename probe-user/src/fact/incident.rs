@@ -60,6 +60,8 @@ pub enum Verdict {
     AgentImpaired,
     /// More restarts are due than the budget of all services allows. It says nothing of one service.
     RestartStorm,
+    /// Other hosts of the fleet are not heard any more. It says nothing of a service.
+    HostSilent,
     /// A file system is full, or will soon be.
     HostDiskFull,
     /// A file system can take nearly no further files.
@@ -100,7 +102,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, in the order of the documentation.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::Crashed,
         Self::Exited,
         Self::OomKilled,
@@ -126,6 +128,7 @@ impl Verdict {
         Self::RestartedByOther,
         Self::AgentImpaired,
         Self::RestartStorm,
+        Self::HostSilent,
         Self::HostDiskFull,
         Self::HostInodes,
         Self::HostReadOnly,
@@ -174,6 +177,7 @@ impl Verdict {
             Self::BacklogFull => "backlog_full",
             Self::AgentImpaired => "agent_impaired",
             Self::RestartStorm => "restart_storm",
+            Self::HostSilent => "host_silent",
             Self::HostDiskFull => "host_disk_full",
             Self::HostInodes => "host_inodes",
             Self::HostReadOnly => "host_read_only",

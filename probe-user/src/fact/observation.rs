@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptQueue, CoreSignal, EventId, Examination, FaultContext, HangStacks, Holder, HostReading, Listener,
-    Membership, Memory, OomKill, OperatorCommand, OutsideRequest, PortHolder, Pressure, ProbeReport,
-    ProcessExit, ProcessKey, ResourceLevel, ResourceUsage, RestartBudget, Retransmits, ServiceId,
-    ServiceSettings, SocketError, Successor, Suspension, UnitState, Writes,
+    AcceptQueue, CoreSignal, EventId, Examination, FaultContext, FleetState, ForeignService, HangStacks,
+    Holder, HostReading, Listener, Membership, Memory, OomKill, OperatorCommand, OutsideRequest, PortHolder,
+    Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceLevel, ResourceUsage, RestartBudget, Retransmits,
+    ServiceId, ServiceSettings, SocketError, Successor, Suspension, UnitState, Writes,
 };
 use crate::clock::Timestamp;
 
@@ -94,6 +94,12 @@ pub enum Observation {
     Pressure(Pressure),
     /// The daemon does not see all connections: short ones are missed.
     ConnectionsUnseen,
+    /// What another host reports of a service that services of this one connect to.
+    Foreign(Box<ForeignService>),
+    /// The services of other hosts that are held because of a service's incident.
+    HeldElsewhere(ServiceId, Vec<ServiceId>),
+    /// What is known of the fleet as a whole.
+    Fleet(FleetState),
 }
 
 impl Observation {
@@ -131,8 +137,14 @@ impl Observation {
             | Self::Configured(id, _)
             | Self::WritesTo(id, _)
             | Self::Removed(id)
+            | Self::HeldElsewhere(id, _)
             | Self::Connected { client: id, .. } => Some(*id),
-            Self::RestartBudget(_) | Self::Host(_) | Self::Pressure(_) | Self::ConnectionsUnseen => None,
+            Self::RestartBudget(_)
+            | Self::Host(_)
+            | Self::Pressure(_)
+            | Self::ConnectionsUnseen
+            | Self::Foreign(_)
+            | Self::Fleet(_) => None,
         }
     }
 }

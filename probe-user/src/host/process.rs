@@ -236,6 +236,11 @@ impl ProcReader {
         self.cgroups.of(pid).paths().find_map(cgroup::own_unit_name)
     }
 
+    /// The inode of a process's pid namespace; None if that cannot be read, as of one that has ended.
+    pub fn pid_namespace(&self, pid: u32) -> Option<u32> {
+        place::namespace_of(&self.folder(pid), "pid")
+    }
+
     /// The inode of a process's network namespace; None if that cannot be read.
     pub fn network_namespace(&self, pid: u32) -> Option<u32> {
         place::namespace_of(&self.folder(pid), "net")

@@ -28,6 +28,7 @@ use crate::{
 const INCIDENTS: &str = "/api/v1/incidents";
 const REPORT: &str = "/api/v1/report";
 const UPTIME: &str = "/api/v1/uptime";
+const HOSTS: &str = "/api/v1/hosts";
 
 /// The longest id of an incident, in bytes.
 const ID_MAX: usize = 64;
@@ -35,13 +36,14 @@ const ID_MAX: usize = 64;
 /// The period of a report that names none.
 const PERIOD: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Whether an answer may wait for the state file.
+/// Whether an answer may wait for the state file, or for NATS.
 pub(super) fn waits_for_disk(uri: &Uri) -> bool {
     let path = uri.path();
     // The latest incidents are in memory.
     path.starts_with(INCIDENTS) && (path != INCIDENTS || uri.query().is_some())
         || path == REPORT
         || path == UPTIME
+        || path == HOSTS
 }
 
 pub(super) fn routes(shown: &Shown) -> Vec<Route> {
@@ -93,6 +95,17 @@ pub(super) fn routes(shown: &Shown) -> Vec<Route> {
             &[Parameter::OneService, Parameter::Since],
             vec![Answer::json::<Uptime>("The parts of the period."), wrong(), no_state()],
             get(uptime),
+        ),
+        route(
+            HOSTS,
+            "hosts",
+            "The hosts of the fleet with their services, as NATS has them.",
+            &[],
+            vec![
+                Answer::json::<super::hosts::Answer>("The hosts; none without a fleet."),
+                Answer::text(503, "NATS does not answer."),
+            ],
+            get(hosts),
         ),
     ]
 }
@@ -147,6 +160,14 @@ async fn uptime(State(shown): State<Shown>, uri: Uri) -> Response {
     match shown.past.uptime(query.since.unwrap_or(PERIOD), service).await {
         Ok(uptime) => json(&uptime),
         Err(why) => sentence(StatusCode::SERVICE_UNAVAILABLE, &format!("no uptime can be told: {why}")),
+    }
+}
+
+/// The hosts of the fleet, which NATS has.
+async fn hosts(State(shown): State<Shown>) -> Response {
+    match shown.hosts.ask().await {
+        Ok(hosts) => json(&hosts),
+        Err(why) => sentence(StatusCode::SERVICE_UNAVAILABLE, &format!("the fleet cannot be read: {why}")),
     }
 }
 

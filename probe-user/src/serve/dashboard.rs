@@ -14,7 +14,8 @@ use super::route::{Answer, Body, Route, get_route};
 
 /// The plain list of paths, for clients that do not ask for a page.
 const PATHS: &str = "hostprobe\n\n/health\n/livez\n/readyz\n/metrics\n/api/v1/status\n/api/v1/incidents\n\
-/api/v1/incidents/ID\n/api/v1/report?since=30d&service=NAME\n/api/v1/uptime?since=24h&service=NAME\n/api/v1/openapi.json\n/events\n\
+/api/v1/incidents/ID\n/api/v1/report?since=30d&service=NAME\n/api/v1/uptime?since=24h&service=NAME\n/api/v1/hosts\n\
+/api/v1/openapi.json\n/events\n\
 POST /beat/NAME\n";
 
 /// What the browser may do with the page: run and load the files of this origin, and put no text into it as HTML.
@@ -48,7 +49,7 @@ const PAGE: File = File {
     content: include_str!("dashboard/index.html"),
 };
 
-const FILES: [File; 11] = [
+const FILES: [File; 12] = [
     file!("style.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
     file!("main.js", SCRIPT),
@@ -60,6 +61,7 @@ const FILES: [File; 11] = [
     file!("incidents.js", SCRIPT),
     file!("map.js", SCRIPT),
     file!("uptime.js", SCRIPT),
+    file!("hosts.js", SCRIPT),
 ];
 
 pub(super) fn routes() -> Vec<Route> {

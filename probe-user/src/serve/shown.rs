@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{metrics::Metrics, past::Past, status::Status, view::View};
+use super::{hosts::Hosts, metrics::Metrics, past::Past, status::Status, view::View};
 use crate::{
     emit::{Names, Origin, Tail},
     probe::heartbeat::Heartbeats,
@@ -35,6 +35,8 @@ pub struct Shown {
     pub heartbeats: Heartbeats,
     /// The incidents before those.
     pub past: Past,
+    /// The hosts of the fleet.
+    pub hosts: Hosts,
 }
 
 impl Default for Shown {
@@ -49,6 +51,7 @@ impl Default for Shown {
             tail: Tail::default(),
             heartbeats: Heartbeats::default(),
             past: Past::default(),
+            hosts: Hosts::default(),
         }
     }
 }

@@ -60,6 +60,7 @@ impl Served {
             tail: Tail::default(),
             heartbeats: Default::default(),
             past: Past::default(),
+            hosts: Default::default(),
         };
         let server = tokio::spawn(serve(listener, Access::default(), shown, async {
             over.await.unwrap();

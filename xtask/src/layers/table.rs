@@ -19,6 +19,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["probe"],
     &["engine"],
     &["emit"],
+    &["fleet"],
     &["act"],
     &["inspect"],
     &["store"],

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 46] = [
+const PACKAGES: [&str; 47] = [
     "binutils",
     "bsdutils",
     "busybox-static",
@@ -37,6 +37,7 @@ const PACKAGES: [&str; 46] = [
     "mmdebstrap",
     "monitoring-plugins-basic",
     "musl-tools",
+    "nats-server",
     "nginx-light",
     "openssl",
     "pgbouncer",

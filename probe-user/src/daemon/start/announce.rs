@@ -14,11 +14,12 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    config::{Config, StateOptions},
+    config::{Config, Fleet, StateOptions},
     daemon::publisher::Publisher,
-    emit::{Emitter, Name, Names, Origin, open_outputs},
+    emit::{Emitter, Name, Names, Origin, QueueLimits, Sink, open_outputs},
     engine::Engine,
     fact::{AgentStart, Fact, Memory, ServiceId},
+    fleet::spool,
     process::self_test,
     sensor::record::Record,
     serve::View,
@@ -42,6 +43,8 @@ pub(super) struct Announced {
     /// The records of the sensors during the self-test.
     pub(super) seen: Vec<Record>,
     pub(super) self_test: Result<Duration, String>,
+    /// What goes to the fleet; None without one.
+    pub(super) spool: Option<spool::Reader>,
 }
 
 /// The state that outlives the daemon.
@@ -85,7 +88,8 @@ pub(super) async fn announce(
         state.memories = state.remembered.take_memories(&names, &origin);
     }
     let outputs = open_outputs(&config.events, config.event_files).await?;
-    let emitter = Emitter::new(origin.clone(), names.clone(), outputs);
+    let mut emitter = Emitter::new(origin.clone(), names.clone(), outputs);
+    let spool = config.fleet.as_ref().and_then(|fleet| open_spool(fleet, &config.state, &mut emitter));
     let (views, view) = watch::channel(Arc::default());
     let coverage = attached.sensors.coverage().to_vec();
     let start = Timestamp::now();
@@ -101,7 +105,7 @@ pub(super) async fn announce(
     }
     let mut seen = Vec::new();
     let self_test = self_test::run(&mut attached.sensors, &attached.reader, &mut seen).await;
-    Ok(Announced { origin, names, publisher, state, view, engine, seen, self_test })
+    Ok(Announced { origin, names, publisher, state, view, engine, seen, self_test, spool })
 }
 
 /// The services that an earlier run knew, and the configuration does not have any more. Their ids follow those of the
@@ -111,6 +115,16 @@ fn removed_services(config: &Config, names: &Names, remembered: &Remembered) -> 
     let first = config.next_id();
     let named = |name: &str| Name { service: name.to_owned(), unit: None };
     (first..).map(ServiceId).zip(removed.map(named)).collect()
+}
+
+/// Opens the queue of events for the fleet. Without it, the stream of the fleet lacks this host's.
+fn open_spool(fleet: &Fleet, state: &StateOptions, emitter: &mut Emitter) -> Option<spool::Reader> {
+    let opened = spool::open(&state.directory, fleet.spool).and_then(|(writer, reader)| {
+        let sink = Sink::spawn(writer, QueueLimits::default()).map_err(|error| error.to_string())?;
+        emitter.add_lasting(sink);
+        Ok(reader)
+    });
+    opened.inspect_err(|why| tracing::error!("fleet: no events are sent: {why}")).ok()
 }
 
 /// Opens the store. If its file system does not answer, the daemon runs without it.

@@ -37,7 +37,7 @@ use crate::{
         heartbeat::{BeatKeeper, Earlier, Heartbeats},
     },
     process::{notify::Notifier, privileges::Plan},
-    serve::{self, Past, Shown},
+    serve::{self, Hosts, Past, Shown},
     spawn::RunCgroup,
     store::{
         last_run::{EarlierRun, LastRun},
@@ -65,7 +65,7 @@ pub(super) async fn wire(
     announced: Announced,
 ) -> Result<Wired, RunError> {
     let Attached { began, place: _, reader, sensors, page, control, oom_log } = attached;
-    let Announced { origin, names, publisher, state, view, engine, seen, self_test: _ } = announced;
+    let Announced { origin, names, publisher, state, view, engine, seen, self_test: _, spool } = announced;
     let drill_directory = state.as_ref().map(|_| config.state.directory.clone());
     let begun = drill_directory.as_deref().map(|directory| LastRun::begin(directory, &origin.boot_id));
     let (last_run, earlier_run) = begun.map_or((None, None), |(run, earlier)| (Some(run), earlier));
@@ -86,6 +86,7 @@ pub(super) async fn wire(
         tail: publisher.tail(),
         heartbeats: heartbeats.clone(),
         past: Past::new(state.as_ref().map(|_| config.state.directory.clone())),
+        hosts: Hosts::of(config.fleet.clone(), &origin.host_name),
     };
     if let Some(socket) = control {
         tokio::spawn(serve::control::serve(socket, shown.clone(), senders.requests.clone()));
@@ -129,7 +130,7 @@ pub(super) async fn wire(
         ..executor(&config, names, &reader, alerter, prober, &senders)
     };
     executor.inspector.read_from(oom_log);
-    let daemon = Daemon {
+    let mut daemon = Daemon {
         origin,
         _directory: directory,
         sensors,
@@ -160,6 +161,7 @@ pub(super) async fn wire(
         notifier: options.notifier,
         last_run,
     };
+    daemon.join_fleet(spool);
     Ok(Wired { daemon, inbox, orders: remembered.orders, memories, earlier_run })
 }
 

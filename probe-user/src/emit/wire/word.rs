@@ -167,6 +167,8 @@ words! {
         AgentImpaired,
         /// More restarts are due than the budget of all services allows; `incident.held` names those that wait.
         RestartStorm,
+        /// Other hosts of the fleet are not heard any more.
+        HostSilent,
         /// A file system is full, or will soon be.
         HostDiskFull,
         /// A file system can take nearly no further files.

@@ -50,6 +50,7 @@ fn verdicts() -> String {
             EndRule::Room => "no restart waits, and half of the budget is free",
             EndRule::BelowLimit => "it is clearly within its limit",
             EndRule::Quiet => "none is reported for 10 min",
+            EndRule::Heard => "each host of the fleet is heard again",
         };
         let name = verdict.as_str();
         let _ =
@@ -176,6 +177,10 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
         Verdict::AgentImpaired => (
             "hostprobe itself has no descriptors, memory, threads or ports left to probe or restart with",
             "; one incident of hostprobe, and the services keep their last known state",
+        ),
+        Verdict::HostSilent => (
+            "other hosts of the [fleet](docs/fleet.md) are not heard any more",
+            "; one incident, of the host that is to report them",
         ),
         Verdict::RestartStorm => (
             "more restarts are due than the budget of all services allows",

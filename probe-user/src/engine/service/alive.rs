@@ -25,6 +25,10 @@ const STOPPED_FOR: Duration = Duration::from_millis(400);
 /// Between two checks of a stopped process that is not restarted.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long the judgement on a service waits for what the host of another one may report: a death there is known within
+/// milliseconds, and a probe here can fail before the report comes.
+const WORD_OF_OTHER_HOSTS: Duration = Duration::from_millis(500);
+
 impl Service {
     /// Requests an examination of its processes.
     pub(super) fn examine<E: Effects>(
@@ -165,12 +169,19 @@ impl Service {
         if cause.is_none() && self.awaits_port_check(&streak, ctx) {
             return;
         }
+        let heard_by = first_failed.plus(WORD_OF_OTHER_HOSTS);
+        let is_unexamined = self.generation.liveness.examination().is_none();
+        if cause.is_none() && ctx.surroundings.elsewhere.may_fail && is_unexamined && ctx.now < heard_by {
+            let verifying = self.is_verifying();
+            self.enter(RecoveryState::Examining { streak, verifying }, Some(heard_by));
+            return;
+        }
         let Some(probe) = self.probes.get(*index) else { return };
         let explains = |place| self.network.explains(place, probe.wrong_since(), ctx.now);
         let (network, backend) = (explains(Place::OtherHost), explains(Place::ThisHost));
         // The kernel drops the packets of new connections, those of a probe as well.
         let conntrack = ctx.surroundings.host.conntrack.as_deref().filter(|_| failure.is_timeout());
-        let (finding, remedy) = verdict::of_failures(&verdict::Circumstances {
+        let (mut finding, remedy) = verdict::of_failures(&verdict::Circumstances {
             failure: *failure,
             detail,
             failures: probe.failed_in_a_row(*failure),
@@ -186,6 +197,10 @@ impl Service {
             pressed: ctx.surroundings.pressed.as_deref(),
             together: ctx.surroundings.together.as_deref(),
         });
+        let is_elsewhere = network.is_some() || !ctx.surroundings.elsewhere.unknown.is_empty();
+        if let Some(silence) = ctx.surroundings.elsewhere.silence.take().filter(|_| is_elsewhere) {
+            finding.summary.add(silence);
+        }
         let trouble = if finding.verdict == Verdict::Network { network } else { backend };
         let explained = matches!(finding.verdict, Verdict::Network | Verdict::Unhealthy);
         let trouble = trouble.map(Trouble::event).filter(|_| explained);

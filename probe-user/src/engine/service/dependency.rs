@@ -77,6 +77,7 @@ impl Service {
                 attempts: 0,
                 circular: false,
                 guessed: false,
+                foreign: None,
             });
         };
         Some(Cause {
@@ -89,6 +90,7 @@ impl Service {
             attempts: open.attempts(),
             circular: false,
             guessed: false,
+            foreign: None,
         })
     }
 
@@ -145,7 +147,12 @@ impl Service {
     pub(super) fn blamed<E>(&self, fault: Fault, ctx: &Ctx<'_, E>) -> Fault {
         let Some(cause) = self.cause(ctx) else { return fault };
         let name = ctx.name(cause.service);
-        let (depends, confidence) = if cause.guessed { ("may depend", 0.5) } else { ("depends", 0.9) };
+        let (depends, confidence) = match &cause.foreign {
+            // Another host may be wrong, and this one may not need the service.
+            Some((confidence, _)) => ("depends", 0.9 * confidence),
+            None if cause.guessed => ("may depend", 0.5),
+            None => ("depends", 0.9),
+        };
         let why = if cause.verdict == Verdict::Stopped {
             format!("{name}, which it {depends} on, is stopped")
         } else {
@@ -157,6 +164,7 @@ impl Service {
             remedy: Remedy::Hold(why),
             cause: Some(cause.service),
             cause_alerts: cause.alerts,
+            foreign_evidence: cause.foreign.as_ref().map_or_else(Vec::new, |(_, evidence)| evidence.clone()),
             ..fault
         }
     }
@@ -167,6 +175,7 @@ impl Service {
         if open.rule().blocks == BlockRule::Held {
             let blamed = open.cause();
             match self.cause(ctx).map(|cause| cause.service) {
+                None if ctx.surroundings.elsewhere.unknown.contains(&blamed) => self.lose_sight_of_cause(ctx),
                 None if !self.timers.is_set(Timer::Healing) => self.released(ctx),
                 Some(cause) if cause != blamed => self.blame_dependency(ctx),
                 None | Some(_) => {}
@@ -198,6 +207,13 @@ impl Service {
         let fault = self.blamed(Fault::now(ctx.now, finding), ctx);
         self.enter(RecoveryState::Idle, None);
         self.fail(fault, ctx);
+    }
+
+    /// Nothing is known any more of the service on another host that is the cause. The probes decide, as without the fleet.
+    fn lose_sight_of_cause<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        self.timers.clear(Timer::Healing);
+        self.enter(RecoveryState::Verifying, None);
+        ctx.request(Effect::ProbeNow(self.settings.id));
     }
 
     /// The dependency is healthy again. If the service runs, it gets a grace to heal by itself.
@@ -262,6 +278,13 @@ impl Service {
                 // A receiver that updates its message names what is held.
                 ctx.request(Effect::Alert { incident: open.published(), resolved: false });
             }
+        }
+    }
+
+    /// Services of other hosts are held because of this one's incident.
+    pub(super) fn on_held_elsewhere<E: Effects>(&mut self, held: Vec<ServiceId>, ctx: &mut Ctx<'_, E>) {
+        for service in held {
+            self.on_dependent_held(service, ctx);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
-        rules::EndRule,
+        rules::{BlockRule, EndRule},
     },
     fact::{Fact, Memory, Phase, RememberedIncident, RememberedWait},
 };
@@ -95,6 +95,10 @@ impl Service {
         }
         ctx.publish(Fact::Incident(Phase::Update, open.published()));
         let unconfirmed = open.unconfirmed_until();
+        if open.rule().blocks == BlockRule::Held {
+            // The cause may be of another host, or over.
+            self.timers.set(Timer::Healing, Some(self.startup.grace_until()));
+        }
         self.incident = Some(open);
         match memory.wait {
             Some(RememberedWait::CrashLoop(until)) => {

@@ -99,14 +99,15 @@ impl Service {
             EndRule::Undisturbed => self.timers.is_set(Timer::RestartsQuiet),
             EndRule::Accepts => self.timers.is_set(Timer::BacklogEmpty),
             EndRule::LevelsOff => self.grows(open, now),
-            // The last four are of hostprobe itself and of the host.
+            // The last five are of hostprobe itself and of the host.
             EndRule::Answer
             | EndRule::Running
             | EndRule::Listening
             | EndRule::Able
             | EndRule::Room
             | EndRule::BelowLimit
-            | EndRule::Quiet => false,
+            | EndRule::Quiet
+            | EndRule::Heard => false,
         };
         if still || self.container_is_unwell() {
             return false;

@@ -32,6 +32,7 @@ fn shown() -> Shown {
         tail: Tail::default(),
         heartbeats: Default::default(),
         past: Past::default(),
+        hosts: Default::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 import { overview } from "./cards.js";
 import { h, once, shown } from "./dom.js";
+import { hasFleet, hostsPage } from "./hosts.js";
 import { incidentList, incidentPage } from "./incidents.js";
 import { start } from "./live.js";
 import { edges, mapPage } from "./map.js";
@@ -14,9 +15,9 @@ const ANNOUNCE = 5000;
 
 const main = document.getElementById("content");
 
-const VIEWS = { "": overview, incidents: incidentList, map: mapPage, uptime: uptimePage, service: servicePage, incident: incidentPage };
+const VIEWS = { "": overview, incidents: incidentList, map: mapPage, uptime: uptimePage, hosts: hostsPage, service: servicePage, incident: incidentPage };
 
-const TITLES = { "": "Services", incidents: "Incidents", map: "Dependencies", uptime: "Uptime" };
+const TITLES = { "": "Services", incidents: "Incidents", map: "Dependencies", uptime: "Uptime", hosts: "Hosts" };
 
 let close = () => {};
 
@@ -96,4 +97,7 @@ addEventListener("hashchange", () => {
   scrollTo(0, 0);
 });
 route();
+hasFleet().then((is) => {
+  document.getElementById("hosts-link").hidden = !is;
+});
 start(showConnection);

@@ -110,7 +110,14 @@ impl Filter {
             }
             Observation::Connected { client, server } => self.connected.insert((*client, *server)),
             // Each changes what is known of a growth, and nothing else.
-            Observation::Levels(..) | Observation::ConnectionsUnseen | Observation::RestartBudget(_) => true,
+            Observation::Levels(..)
+            | Observation::ConnectionsUnseen
+            | Observation::RestartBudget(_)
+            | Observation::Fleet(_) => true,
+            Observation::Foreign(foreign) => {
+                foreign.clients.iter().for_each(|client| self.stir(Some(*client), now));
+                true
+            }
             Observation::Configured(id, settings) => {
                 match self.service(*id) {
                     Some(service) => service.configure(settings, now),
@@ -149,6 +156,7 @@ impl Filter {
             | Observation::ListenerChecked(..)
             | Observation::Host(_)
             | Observation::WritesTo(..)
+            | Observation::HeldElsewhere(..)
             | Observation::Remembered(..)
             | Observation::Operator(..) => {
                 self.stir(observation.service(), now);

@@ -50,6 +50,9 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::WritesTo(..) => "the file systems that it writes to",
         Observation::Pressure(_) => "how hard the host is pressed",
         Observation::ConnectionsUnseen => "connections are not seen",
+        Observation::Foreign(_) => "a service of another host",
+        Observation::HeldElsewhere(..) => "what is held on other hosts because of it",
+        Observation::Fleet(_) => "the fleet",
     }
 }
 
@@ -127,7 +130,12 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
             settings.depends_on = settings.depends_on.iter().filter_map(|on| to(*on)).collect();
             settings.start_after = settings.start_after.iter().filter_map(|on| to(*on)).collect();
         }
-        Observation::Running(id, _)
+        // The numbers of foreign services are of no list. Their names are in the observation.
+        Observation::Foreign(foreign) => {
+            foreign.clients = foreign.clients.iter().filter_map(|client| to(*client)).collect();
+        }
+        Observation::HeldElsewhere(id, _)
+        | Observation::Running(id, _)
         | Observation::Removed(id)
         | Observation::WritesTo(id, _)
         | Observation::Listening(id, _)
@@ -153,6 +161,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         Observation::RestartBudget(_)
         | Observation::Host(_)
         | Observation::Pressure(_)
+        | Observation::Fleet(_)
         | Observation::ConnectionsUnseen => {}
     }
     Some(seen)
@@ -244,6 +253,15 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
             context.texts().for_each(text);
             let stack = context.crash.as_mut().is_some_and(|crash| cut(&mut crash.stack, items));
             return stack | cut(&mut context.logs, items) | cut(&mut context.changes, items);
+        }
+        Observation::Foreign(foreign) => {
+            foreign.texts().for_each(text);
+            return cut(&mut foreign.clients, items);
+        }
+        Observation::HeldElsewhere(_, held) => return cut(held, items),
+        Observation::Fleet(fleet) => {
+            fleet.away.iter_mut().chain(&mut fleet.silent).for_each(text);
+            return cut(&mut fleet.silent, items);
         }
         Observation::Running(..)
         | Observation::Listener(..)

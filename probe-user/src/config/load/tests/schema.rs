@@ -128,6 +128,7 @@ fn its_ranges_are_those_of_the_daemon() {
             "[defaults.limits]" => {
                 format!("[defaults.limits]\n{key} = {value}\n{}", service("unit = \"a.service\""))
             }
+            "[fleet]" => format!("[fleet]\nnats = \"tls://h\"\n{key} = {value}"),
             _ => format!("{table}\n{key} = {value}"),
         };
         let least = bound("minimum").unwrap_or_else(|| bound("exclusiveMinimum").expect("a minimum") + 1);

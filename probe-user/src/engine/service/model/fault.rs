@@ -29,6 +29,8 @@ pub struct Fault {
     pub oom: bool,
     /// Who caused it from outside.
     pub actor: Option<Box<Actor>>,
+    /// The ids of evidence in another host's stream.
+    pub foreign_evidence: Vec<String>,
 }
 
 impl Fault {
@@ -47,6 +49,7 @@ impl Fault {
             early_exit: false,
             oom: false,
             actor: None,
+            foreign_evidence: Vec::new(),
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::{
         verdict::Finding,
     },
     fact::{
-        EventId, FaultContext, HangStacks, Incident, IncidentId, Order, RememberedIncident, ServiceId,
-        Severity, Summary, Timing, Verdict,
+        Earlier, EventId, FaultContext, HangStacks, Incident, IncidentId, Order, RememberedIncident,
+        ServiceId, Severity, Summary, Timing, Verdict,
     },
 };
 
@@ -112,7 +112,7 @@ impl OpenIncident {
             context: FaultContext { actor: fault.actor, ..FaultContext::default() },
             drill,
             host: None,
-            earlier: Default::default(),
+            earlier: Earlier { evidence: fault.foreign_evidence, ..Earlier::default() },
         };
         let summary = fault.finding.summary;
         let mut open = Self {
@@ -157,6 +157,10 @@ impl OpenIncident {
         self.degraded = fault.degraded;
         self.record.context.actor = fault.actor.or(self.record.context.actor.take());
         self.add_evidence(fault.evidence);
+        let earlier = &mut self.record.earlier.evidence;
+        let room = MAX_EVIDENCE.saturating_sub(earlier.len());
+        let new: Vec<_> = fault.foreign_evidence.into_iter().filter(|it| !earlier.contains(it)).collect();
+        earlier.extend(new.into_iter().take(room));
         is_worse
     }
 

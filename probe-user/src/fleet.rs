@@ -1,0 +1,25 @@
+//! What hosts publish to each other over NATS, so that one cause is one incident over all of them.
+//!
+//! [`start`] starts one thread, which alone talks to NATS. The daemon's loop gives it what it knows through [`Link`], and
+//! never waits for it. What other hosts report comes back as [`Report`]s. NATS and every other host are foreign: what comes
+//! from them is bounded, of known form, redacted and escaped before the daemon has it (`fleet/message.rs`).
+
+mod bucket;
+mod client;
+mod connect;
+mod events;
+mod link;
+mod message;
+mod own_addresses;
+mod peers;
+mod sign;
+pub mod spool;
+mod subject;
+pub mod view;
+
+pub use client::{Options, reach, start};
+pub use connect::StartError;
+pub use link::{Link, Local, LocalIncident, LocalService};
+pub use message::HOST_NAME_MAX;
+pub use peers::Report;
+pub use subject::host_token;

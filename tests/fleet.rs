@@ -1,0 +1,381 @@
+//! Three hosts, one cause: real daemons in network namespaces, a real NATS server, a real Redis.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use hostprobe_tests::{
+    daemon::{Daemon, Mark, event_action, field},
+    fleet::{Host, Nats, application, can_be, make_hub, redis, user},
+    incident_events::{is, listening_pid, text, wait_until_healthy},
+    matrix::receiver::Receiver,
+    network,
+    parts::{built, require_root},
+    process::{kill, until},
+};
+use nkeys::KeyPair;
+use serde_json::Value;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Redis on `a`, an API on `b` and a web server on `c` that need it.
+struct Lab {
+    hosts: [Host; 3],
+    daemons: [(Daemon, Receiver); 3],
+}
+
+impl Lab {
+    /// `fleet` are the keys of each host's `[fleet]`.
+    fn start(fleet: impl Fn(&Host) -> String) -> Self {
+        let hosts = [Host::connect("a", 1), Host::connect("b", 2), Host::connect("c", 3)];
+        let cache = &hosts[0].address;
+        let services =
+            [redis(&hosts[0]), application(&hosts[1], "api", cache), application(&hosts[2], "web", cache)];
+        let mut daemons = hosts.iter().zip(services).map(|(host, services)| {
+            let daemon = host.daemon(&fleet(host), &services);
+            daemon.0.ready();
+            daemon
+        });
+        let mut next = || daemons.next().expect("three hosts");
+        let daemons = [next(), next(), next()];
+        let lab = Self { hosts, daemons };
+        for (daemon, service) in lab.services() {
+            wait_until_healthy(daemon, service);
+        }
+        lab
+    }
+
+    fn services(&self) -> [(&Daemon, &'static str); 3] {
+        let [(a, _), (b, _), (c, _)] = &self.daemons;
+        [(a, "redis"), (b, "api"), (c, "web")]
+    }
+
+    fn marks(&self) -> [Mark; 3] {
+        self.services().map(|(daemon, _)| daemon.mark())
+    }
+
+    /// Waits until the hosts `b` and `c` know whose the address is that their services connect to.
+    fn know_each_other(&self) {
+        for (daemon, service) in &self.services()[1..] {
+            until("a dependency on another host is known", LONG, || {
+                let shown = depends_on(daemon, service);
+                shown.iter().any(|name| name == "redis on a").then_some(())
+            });
+        }
+    }
+
+    /// The alerts of each host that fire: service and verdict.
+    fn alerts(&self) -> [Vec<(String, String)>; 3] {
+        let [(_, a), (_, b), (_, c)] = &self.daemons;
+        [a, b, c].map(Receiver::firing)
+    }
+
+    /// Kills Redis, and returns when.
+    fn kill_redis(&self) -> Instant {
+        let pid = listening_pid(&self.daemons[0].0, "redis");
+        let at = Instant::now();
+        kill(pid);
+        at
+    }
+}
+
+/// What a service depends on, as `hostprobe status` shows it.
+fn depends_on(daemon: &Daemon, service: &str) -> Vec<String> {
+    let output = std::process::Command::new(built("hostprobe"))
+        .args(["status", "--json", "--socket"])
+        .arg(daemon.socket())
+        .output()
+        .expect("hostprobe runs");
+    let Ok(status) = serde_json::from_slice::<Value>(&output.stdout) else { return Vec::new() };
+    let services = status["services"].as_array().cloned().unwrap_or_default();
+    let of = services.into_iter().find(|it| it["name"] == service).unwrap_or_default();
+    let names = of["depends_on"].as_array().cloned().unwrap_or_default();
+    names.iter().filter_map(|it| it["service"].as_str().map(str::to_owned)).collect()
+}
+
+fn has_verdict<'s>(service: &'s str, verdict: &'s str) -> impl Fn(&Value) -> bool + 's {
+    move |event| {
+        event_action(event).starts_with("incident.")
+            && text(event, "service.name") == service
+            && text(event, "incident.verdict") == verdict
+    }
+}
+
+fn held(event: &Value) -> Vec<&str> {
+    let held = field(event, "incident.held").and_then(Value::as_array);
+    held.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+fn in_a_lab(test: fn()) {
+    if require_root() && can_be() {
+        network::in_its_own(move || {
+            make_hub();
+            test();
+        });
+    }
+}
+
+/// Redis is killed. Both others name it within two seconds, it alone is restarted, and its alert alone is sent.
+fn one_cause(lab: &Lab) {
+    let marks = lab.marks();
+    let alerts = lab.alerts();
+    let killed = lab.kill_redis();
+    let [(a, _), others @ ..] = lab.services();
+    for ((daemon, service), mark) in others.into_iter().zip(&marks[1..]) {
+        let event = daemon.wait_for_after(*mark, has_verdict(service, "dependency_down"), LONG);
+        let after = killed.elapsed();
+        assert!(after < Duration::from_secs(2), "{service}: {after:?}");
+        assert_eq!(text(&event, "incident.cause.service"), "redis on a");
+        assert!(text(&event, "incident.summary").contains("(killed)"), "{event:#}");
+    }
+    let named = |event: &Value| {
+        let mut held = held(event);
+        held.sort_unstable();
+        has_verdict("redis", "killed")(event) && held == ["api on b", "web on c"]
+    };
+    a.wait_for_after(marks[0], named, LONG);
+    for ((daemon, service), mark) in lab.services().into_iter().zip(&marks) {
+        daemon.wait_for_after(*mark, |event| is(event, "incident.resolve", service), LONG);
+    }
+    let restarts = |of: usize| {
+        let (daemon, service) = lab.services()[of];
+        let events = daemon.since(marks[of]);
+        events.iter().filter(|event| is(event, "restart.request", service)).count()
+    };
+    assert_eq!([0, 1, 2].map(restarts), [1, 0, 0]);
+    let new = |of: usize| lab.alerts()[of][alerts[of].len()..].to_vec();
+    until("the alert is there", LONG, || (!new(0).is_empty()).then_some(()));
+    assert_eq!(new(0), [("redis".to_owned(), "killed".to_owned())]);
+    assert_eq!((new(1), new(2)), (vec![], vec![]), "one alert in all");
+}
+
+#[test]
+fn a_redis_that_is_killed_is_one_incident_one_restart_and_one_alert_on_three_hosts() {
+    in_a_lab(|| {
+        let _nats = Nats::start("");
+        let lab = Lab::start(|_| String::new());
+        lab.know_each_other();
+        one_cause(&lab);
+    });
+}
+
+#[test]
+fn without_nats_each_host_decides_by_itself_and_says_so_and_no_event_is_lost() {
+    in_a_lab(|| {
+        let mut nats = Nats::start("");
+        let lab = Lab::start(|_| String::new());
+        lab.know_each_other();
+        nats.kill();
+        let marks = lab.marks();
+        // A connection that is away for two seconds is away.
+        std::thread::sleep(Duration::from_secs(4));
+        lab.kill_redis();
+        let (b, _) = lab.services()[1];
+        let alone = |event: &Value| {
+            is(event, "incident.open", "api")
+                && text(event, "incident.summary").contains("NATS cannot be reached")
+        };
+        let event = b.wait_for_after(marks[1], alone, LONG);
+        assert_eq!(text(&event, "incident.verdict"), "network");
+        nats.run_again();
+        for ((daemon, service), mark) in lab.services().into_iter().zip(&marks) {
+            daemon.wait_for_after(*mark, |event| is(event, "incident.resolve", service), LONG);
+        }
+        let silent = |event: &Value| text(event, "incident.verdict") == "host_silent";
+        for (daemon, _) in lab.services() {
+            assert_eq!(daemon.count(silent), 0, "a silence of NATS is none of hosts");
+        }
+        let last = b.events().last().and_then(|event| Some(field(event, "event.id")?.as_str()?.to_owned()));
+        let last = last.expect("it has published something");
+        let sequences = until("the stream has the last event", LONG, || {
+            let sequences = stored(&lab.hosts[1]);
+            sequences.iter().any(|(id, _)| *id == last).then_some(sequences)
+        });
+        let numbers: Vec<u64> = sequences.into_iter().map(|(_, sequence)| sequence).collect();
+        let all: Vec<u64> = (1..=numbers.len() as u64).collect();
+        assert_eq!(numbers, all, "each event once, in its order");
+        one_cause(&lab);
+    });
+}
+
+/// The events of a host in the stream, in its order: their ids and sequences.
+fn stored(host: &Host) -> Vec<(String, u64)> {
+    let read = async {
+        let client = async_nats::connect("nats://10.9.0.254:4222").await.expect("NATS is there");
+        let jetstream = async_nats::jetstream::new(client);
+        let stream = jetstream.get_stream("HOSTPROBE_EVENTS").await.expect("the stream is there");
+        let last = stream.cached_info().state.last_sequence;
+        let mut found = Vec::new();
+        for number in 1..=last {
+            let Ok(message) = stream.get_raw_message(number).await else { continue };
+            if message.subject.as_str() == format!("hostprobe.events.{}", host.name) {
+                let event: Value = serde_json::from_slice(&message.payload).expect("an event is JSON");
+                let sequence = field(&event, "event.sequence").and_then(Value::as_u64).expect("a sequence");
+                found.push((text(&event, "event.id").to_owned(), sequence));
+            }
+        }
+        found
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(read)
+}
+
+#[test]
+fn a_host_that_nats_does_not_hear_is_reported_by_one_other_within_15_seconds() {
+    in_a_lab(|| {
+        let _nats = Nats::start("");
+        let lab = Lab::start(|_| String::new());
+        lab.know_each_other();
+        // Each has to be connected for a while before it judges others.
+        std::thread::sleep(Duration::from_secs(11));
+        let marks = lab.marks();
+        let [(a, _), (b, _), (c, _)] = lab.services();
+        a.signal(rustix::process::Signal::KILL);
+        let died = Instant::now();
+        let silent = |event: &Value| text(event, "incident.verdict") == "host_silent";
+        let reports =
+            || [b.since(marks[1]), c.since(marks[2])].concat().into_iter().filter(silent).collect::<Vec<_>>();
+        let first = until("another host reports it", LONG, || reports().into_iter().next());
+        assert!(died.elapsed() < Duration::from_secs(15), "{:?}", died.elapsed());
+        assert!(text(&first, "incident.summary").contains("host a of the fleet is silent"), "{first:#}");
+        let shown = lab.hosts[2].run(|| fleet(&["status"]));
+        assert!(shown.contains("b: heard"), "{shown}");
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(reports().len(), 1, "one host alone reports it");
+        // Its daemon cannot end it any more.
+        kill(listening_pid(a, "redis"));
+    });
+}
+
+/// What `hostprobe fleet` says in the calling thread's network namespace.
+fn fleet(words: &[&str]) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = folder.path().join("hostprobe.toml");
+    fs::write(&config, "[fleet]\nnats = \"nats://10.9.0.254:4222\"\nname = \"shows\"\n").expect("a file");
+    let mut command = std::process::Command::new(built("hostprobe"));
+    let output =
+        command.arg("fleet").args(words).arg("--config").arg(&config).output().expect("hostprobe runs");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn a_host_that_is_cut_off_decides_by_itself_and_is_part_of_it_again_later() {
+    in_a_lab(|| {
+        let _nats = Nats::start("");
+        let lab = Lab::start(|_| String::new());
+        lab.know_each_other();
+        let marks = lab.marks();
+        lab.hosts[1].cut_off();
+        // Two pings without an answer, and two seconds more.
+        std::thread::sleep(Duration::from_secs(12));
+        lab.kill_redis();
+        let [_, (b, _), (c, _)] = lab.services();
+        let event = b.wait_for_after(marks[1], |event| is(event, "incident.open", "api"), LONG);
+        assert_eq!(text(&event, "incident.verdict"), "network");
+        assert!(text(&event, "incident.summary").contains("NATS cannot be reached"), "{event:#}");
+        c.wait_for_after(marks[2], has_verdict("web", "dependency_down"), LONG);
+        lab.hosts[1].reconnect();
+        for ((daemon, service), mark) in lab.services().into_iter().zip(&marks) {
+            daemon.wait_for_after(*mark, |event| is(event, "incident.resolve", service), LONG);
+        }
+    });
+}
+
+#[test]
+fn a_host_can_write_as_itself_alone_and_a_lie_about_an_address_changes_nothing() {
+    in_a_lab(|| {
+        let keys = ["a", "b", "c"].map(|name| (name, KeyPair::new_user()));
+        let users: Vec<String> = (1..)
+            .zip(&keys)
+            .map(|(number, (name, key))| {
+                user(&key.public_key(), name, &[&format!("10.9.0.{number}")], *name == "a")
+            })
+            .collect();
+        let _nats = Nats::start(&format!("authorization {{ users = [ {} ] }}", users.join(", ")));
+        let known: String = keys.iter().map(|(name, key)| format!("{name} {}\n", key.public_key())).collect();
+        let lab = Lab::start(|host| {
+            let (_, key) = keys.iter().find(|(name, _)| *name == host.name).expect("it has a key");
+            let seed = host.file("fleet.seed", &key.seed().expect("a new key has a seed"));
+            let keys = host.file("fleet.keys", &known);
+            format!("credentials_file = {seed:?}\nsign = true\nkeys_file = {keys:?}")
+        });
+        lab.know_each_other();
+        // The host `c` publishes as `a`, and that the address of `a` is its own.
+        let seed = keys[2].1.seed().expect("a new key has a seed");
+        let refused = lab.hosts[2].run(|| lie(&seed));
+        assert_eq!(refused, LIES.len(), "the server refuses each");
+        one_cause(&lab);
+    });
+}
+
+const LIES: [(&str, &str); 4] = [
+    ("$KV.hostprobe.address.10-9-0-1.c", "- 9\n{\"run\":\"1\"}"),
+    (
+        "$KV.hostprobe.state.a",
+        "- 9\n{\"services\":[{\"name\":\"redis\",\"state\":\"healthy\",\"ports\":[6379]}]}",
+    ),
+    ("$KV.hostprobe.alive.a", "- 9\n{\"run\":\"1\",\"leaves\":true}"),
+    ("hostprobe.events.a", "{}"),
+];
+
+/// How many of the lies the server refuses.
+fn lie(seed: &str) -> usize {
+    let tell = async {
+        let (events, mut refused) = tokio::sync::mpsc::channel(16);
+        let options = async_nats::ConnectOptions::with_nkey(seed.to_owned()).event_callback(move |event| {
+            let events = events.clone();
+            async move {
+                if event.to_string().contains("ermissions") {
+                    let _ = events.send(()).await;
+                }
+            }
+        });
+        let client = options.connect("nats://10.9.0.254:4222").await.expect("NATS is there");
+        for (subject, text) in LIES {
+            client.publish(subject, text.into()).await.expect("it is handed over");
+        }
+        client.flush().await.expect("it is sent");
+        let patience = Duration::from_secs(5);
+        let mut count = 0;
+        while count < LIES.len()
+            && matches!(tokio::time::timeout(patience, refused.recv()).await, Ok(Some(())))
+        {
+            count += 1;
+        }
+        count
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(tell)
+}
+
+#[test]
+fn a_cluster_of_three_servers_that_loses_one_serves_the_fleet() {
+    in_a_lab(|| {
+        let mut cluster = Nats::cluster();
+        let lab = Lab::start(|_| Nats::cluster_keys());
+        lab.know_each_other();
+        cluster[0].kill();
+        // The hosts that were connected to it find another one.
+        std::thread::sleep(Duration::from_secs(8));
+        lab.know_each_other();
+        one_cause(&lab);
+    });
+}
+
+#[test]
+fn without_a_fleet_there_is_no_thread_and_no_connection() {
+    in_a_lab(|| {
+        let host = Host::connect("a", 1);
+        let daemon = host.lonely_daemon(&redis(&host));
+        daemon.ready();
+        wait_until_healthy(&daemon, "redis");
+        let pid = daemon.pid();
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+        let names = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+        assert!(names.into_iter().all(|name| name.trim() != "fleet"));
+        let outward = fs::read_to_string(format!("/proc/{pid}/net/tcp")).expect("it runs");
+        assert!(!outward.contains(":107E"), "no connection to port 4222: {outward}");
+        assert!(!daemon.state().join("fleet").exists(), "nothing is kept for one");
+    });
+}
