@@ -246,11 +246,6 @@ impl ProcReader {
         place::namespace_of(&self.folder(pid), "net")
     }
 
-    /// The inode of a process's pid namespace; None if that cannot be read, as of one that has ended.
-    pub fn pid_namespace(&self, pid: u32) -> Option<u32> {
-        place::namespace_of(&self.folder(pid), "pid")
-    }
-
     pub fn pids(&self) -> Result<Vec<u32>, ReadError> {
         let entries = fs::read_dir(&self.proc).map_err(ReadError::at(&self.proc))?;
         Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
