@@ -60,7 +60,7 @@ impl Containers {
         answers
     }
 
-    /// The state of a container, settled: see [`Engine::settled`].
+    /// The state of a container, settled: see `Engine::settled`.
     pub async fn state(&self, container: &Container) -> Result<UnitState, EngineError> {
         let mut absent = None;
         let mut errors = Vec::new();
