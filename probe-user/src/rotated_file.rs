@@ -40,17 +40,7 @@ impl RotatedFile {
         let failed = |error: io::Error| FileError { path: path.to_owned(), reason: error.into() };
         let (mut file, kind) = untrusted_file::append(path, Access::ReadAndAppend, 0o640)?;
         let size = end_last_line(&mut file, kind).map_err(failed)?;
-        Ok(Self {
-            path: path.to_owned(),
-            rotation,
-            began: began(&file),
-            old: OldFiles::new(path, rotation),
-            file,
-            kind,
-            size,
-            ends_in_line: false,
-            has_warned: false,
-        })
+        Ok(Self::of(path, rotation, (file, kind, size)))
     }
 
     /// The same, but a last line without an end goes on. Returns its length, `most` at most; None if the file ends with a
@@ -64,7 +54,13 @@ impl RotatedFile {
         let (mut file, kind) = untrusted_file::append(path, Access::ReadAndAppend, 0o640)?;
         let size = file.metadata().map_err(failed)?.len();
         let begun = if kind == Kind::Regular { unended(&mut file, size, most).map_err(failed)? } else { 0 };
-        let opened = Self {
+        let opened = Self { ends_in_line: begun > 0, ..Self::of(path, rotation, (file, kind, size)) };
+        Ok((opened, Some(begun).filter(|begun| *begun > 0)))
+    }
+
+    /// A file of this size, which ends with a whole line.
+    fn of(path: &Path, rotation: Rotation, (file, kind, size): (File, Kind, u64)) -> Self {
+        Self {
             path: path.to_owned(),
             rotation,
             began: began(&file),
@@ -72,10 +68,9 @@ impl RotatedFile {
             file,
             kind,
             size,
-            ends_in_line: begun > 0,
+            ends_in_line: false,
             has_warned: false,
-        };
-        Ok((opened, Some(begun).filter(|begun| *begun > 0)))
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -155,7 +150,7 @@ impl RotatedFile {
     }
 }
 
-/// When a file was made. Where the file system does not say, it begins anew with each start.
+/// When a file was made; the present, where the file system does not say.
 fn began(file: &File) -> SystemTime {
     file.metadata().and_then(|meta| meta.created()).unwrap_or_else(|_| SystemTime::now())
 }

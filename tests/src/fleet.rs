@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     daemon::Daemon,
+    lab::probed::{service, words},
     matrix::receiver::Receiver,
     network::ip,
     parts::{Redis, require},
@@ -196,24 +197,10 @@ http.server.HTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 
 /// An application of a host, which needs the Redis at this address.
 pub fn application(host: &Host, name: &str, redis: &str) -> String {
-    let program = host.file("application.py", APPLICATION);
-    format!(
-        r#"
-        [[service]]
-        name = "{name}"
-        exec = ["/usr/bin/python3", "{}", "{redis}"]
-        output = "{}/{name}.log"
-        [[service.probe]]
-        http = "http://127.0.0.1:8080/health"
-        interval = "300ms"
-        timeout = "2s"
-        failures = 2
-        [service.restart]
-        grace = "1s"
-        "#,
-        program.display(),
-        host.folder.path().display()
-    )
+    let program = host.file("application.py", APPLICATION).display().to_string();
+    let command = words(&["/usr/bin/python3", &program, redis]);
+    let times = "interval = \"300ms\"\ntimeout = \"2s\"\nfailures = 2";
+    service(name, &command, "http = \"http://127.0.0.1:8080/health\"", times, host.folder.path())
 }
 
 /// A NATS server with JetStream on the hub.

@@ -2,7 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::values::At;
 use crate::fact::ContainerEngine;
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ContainerKeys {
+    /// Docker's API socket; "" for none; "/run/docker.sock" if not given.
+    #[schemars(regex(pattern = "^(?:$|/)"), length(max = 107))]
+    pub(super) docker_socket: At<String>,
+    /// Podman's API socket; "" for none; "/run/podman/podman.sock" if not given.
+    #[schemars(regex(pattern = "^(?:$|/)"), length(max = 107))]
+    pub(super) podman_socket: At<String>,
+    /// Whether containers with labels `hostprobe.*` are services of their own; false if not given.
+    pub(super) discover: Option<bool>,
+    /// Whether such a label may turn on restarts; false if not given.
+    pub(super) discover_restarts: Option<bool>,
+}
 
 /// A container by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     alert::AlertKeys,
+    container::ContainerKeys,
     daemon::OnExit,
     exec::{SoftAndHard, Umask, resource_names},
     fleet::FleetKeys,
@@ -46,7 +47,7 @@ pub(super) struct File {
     /// The checks of the host itself.
     pub(super) host: Option<Table<Host>>,
     /// The container engines.
-    pub(super) containers: Option<Table<Containers>>,
+    pub(super) containers: Option<Table<ContainerKeys>>,
     /// What holds for all services that do not say otherwise.
     pub(super) defaults: Option<Table<Defaults>>,
     /// What says elsewhere that this daemon lives.
@@ -159,21 +160,6 @@ pub(super) struct Supervisor {
 pub(super) struct AllRestarts {
     /// Restarts of all services together that are allowed within a time; further ones wait; "20 per 10m" if not given.
     pub(super) budget: Option<Text<Budget>>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Containers {
-    /// Docker's API socket; "" for none; "/run/docker.sock" if not given.
-    #[schemars(regex(pattern = "^(?:$|/)"), length(max = 107))]
-    pub(super) docker_socket: At<String>,
-    /// Podman's API socket; "" for none; "/run/podman/podman.sock" if not given.
-    #[schemars(regex(pattern = "^(?:$|/)"), length(max = 107))]
-    pub(super) podman_socket: At<String>,
-    /// Whether containers with labels `hostprobe.*` are services of their own; false if not given.
-    pub(super) discover: Option<bool>,
-    /// Whether such a label may turn on restarts; false if not given.
-    pub(super) discover_restarts: Option<bool>,
 }
 
 /// The checks of the host itself. `false` turns a check off.

@@ -121,20 +121,8 @@ mod tests {
     use crate::fact::{COMPOSE_DEPENDS_ON, ContainerEngine};
 
     fn container(labels: &[(&str, &str)]) -> ContainerState {
-        ContainerState {
-            engine: ContainerEngine::Docker,
-            id: String::new(),
-            name: String::new(),
-            image: String::new(),
-            labels: labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            exit_code: None,
-            oom_killed: false,
-            health: None,
-            network_of: None,
-            network_lost: false,
-            was_killed: false,
-            request: None,
-        }
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        ContainerState { labels: labels.collect(), ..ContainerState::named("", ContainerEngine::Docker) }
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Daemon {
         }
     }
 
-    /// Joins the fleet, if there is one. Without it, the daemon works as ever.
+    /// Joins the fleet, if there is one. Without one, nothing changes.
     pub(super) fn join_fleet(&mut self, spool: Option<spool::Reader>) {
         let Some(fleet) = self.config.fleet.clone() else { return };
         let options =

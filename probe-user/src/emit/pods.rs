@@ -25,7 +25,6 @@ impl KnownPods {
 
     /// Adds the pod to an event.
     pub(super) fn add(&mut self, renderer: &Renderer<'_>, record: &mut Record) {
-        let service = record.service.as_ref().map(|service| service.name.clone());
         let path = record.cgroup.as_ref().and_then(|cgroup| cgroup.path.as_deref());
         if let Some(pod) = path.and_then(|path| self.pods.of(path)) {
             let names = pod.name.as_ref();
@@ -33,13 +32,12 @@ impl KnownPods {
                 container.name = names.container.as_deref().map(|name| renderer.foreign_name(name));
             }
             let found = orchestrator(renderer, &pod);
-            if let Some(service) = service.filter(|_| self.services.len() < SERVICES_MAX) {
-                self.services.insert(service, (found.clone(), record.container.clone()));
+            if let Some(service) = record.service.as_ref().filter(|_| self.services.len() < SERVICES_MAX) {
+                self.services.insert(service.name.clone(), (found.clone(), record.container.clone()));
             }
             record.orchestrator = Some(found);
-        } else if let Some((orchestrator, container)) =
-            service.and_then(|service| self.services.get(&service))
-            && record.process.is_none()
+        } else if let Some(service) = record.service.as_ref().filter(|_| record.process.is_none())
+            && let Some((orchestrator, container)) = self.services.get(&service.name)
         {
             record.orchestrator = Some(orchestrator.clone());
             record.container = record.container.take().or_else(|| container.clone());

@@ -203,10 +203,14 @@ pub fn child_words(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<String> 
     })
 }
 
+/// Whether a signal asks a process to end: SIGHUP, SIGINT, SIGQUIT, SIGTERM.
+pub fn asks_to_end(signal: u8) -> bool {
+    matches!(signal, 1 | 2 | 3 | 15)
+}
+
 /// Whether a main process ended with success, or as another process asked it to.
 pub fn is_clean(exit: &ProcessExit, service: ServiceId) -> bool {
-    const SIGHUP_SIGINT_SIGQUIT_SIGTERM: [u8; 4] = [1, 2, 3, 15];
-    let request = exit.sent_signal.filter(|signal| SIGHUP_SIGINT_SIGQUIT_SIGTERM.contains(signal));
+    let request = exit.sent_signal.filter(|signal| asks_to_end(*signal));
     let by_other =
         matches!(exit.sender, Some(Sender::Process { .. })) && exit.sender_service != Some(service);
     let request = request.filter(|_| by_other);

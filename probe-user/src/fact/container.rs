@@ -85,6 +85,24 @@ pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 pub const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 
 impl ContainerState {
+    /// A container of which its name alone is known.
+    pub fn named(name: &str, engine: ContainerEngine) -> Self {
+        Self {
+            engine,
+            id: String::new(),
+            name: name.to_owned(),
+            image: String::new(),
+            labels: Vec::new(),
+            exit_code: None,
+            oom_killed: false,
+            health: None,
+            network_of: None,
+            network_lost: false,
+            was_killed: false,
+            request: None,
+        }
+    }
+
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.iter().find(|(label, _)| label == name).map(|(_, value)| value.as_str())
     }

@@ -78,6 +78,9 @@ pub struct Examination {
     pub cgroup_pressure: Option<f64>,
 }
 
+/// Where DNS servers listen.
+pub const DNS_PORT: u16 = 53;
+
 /// A process that traces another one (`ptrace(2)`), such as a debugger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tracer {

@@ -1,7 +1,7 @@
 //! What is known of other hosts, from their messages alone. No I/O: the time is an argument.
 //!
 //! An address counts as a host's own if that host alone claims it. Only a user with the permission can publish a claim, and
-//! the permissions that docs/fleet.md has name the addresses of each host. A second claim makes the address nobody's.
+//! the permissions that docs/fleet.md has name the addresses of each host. An address that two hosts claim belongs to neither.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -12,7 +12,10 @@ use std::{
 };
 
 use super::{ProcReader, sockdiag, sockdiag::Exchange};
-use crate::{clock::Timestamp, fact::ProcessKey};
+use crate::{
+    clock::Timestamp,
+    fact::{DNS_PORT, ProcessKey},
+};
 
 /// Two times of one moment may differ by this much: a tick of the kernel, on either of them.
 const TICKS: Duration = Duration::from_millis(20);
@@ -20,8 +23,7 @@ const TICKS: Duration = Duration::from_millis(20);
 /// A connection over which nothing ever came back, and more than this went out, is a log and no question. In segments.
 const QUESTION_MAX: u32 = 16;
 
-/// Where DNS servers listen, and how long a question to one is looked at: the answer of one that works comes sooner.
-const DNS: u16 = 53;
+/// How long a question to a DNS server is looked at: the answer of one that works comes sooner.
 const DNS_OVER: Duration = Duration::from_millis(50);
 
 /// What a service waits for.
@@ -58,7 +60,7 @@ impl ProcReader {
     fn awaited_resolver(&self, pid: u32, its: &HashSet<u64>) -> Option<SocketAddr> {
         let net = self.folder(pid).join("net");
         let questions = || {
-            let found = self.datagrams_to(&net, DNS).unwrap_or_default();
+            let found = self.datagrams_to(&net, DNS_PORT).unwrap_or_default();
             found.into_iter().filter(|it| its.contains(&it.inode)).map(|it| (it.inode, it.remote))
         };
         let before: HashSet<_> = questions().collect();

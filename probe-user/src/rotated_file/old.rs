@@ -143,7 +143,7 @@ impl OldFiles {
     }
 }
 
-/// Writes a file anew in the format of zstd (RFC 8878). It holds some hundred kilobytes of it at a time.
+/// Writes a copy of a file in the format of zstd (RFC 8878). It holds some hundred kilobytes of it at a time.
 fn pack(source: File, target: &Path) -> io::Result<()> {
     let (target, _) = untrusted_file::append(target, Access::Append, 0o640).map_err(io::Error::other)?;
     let (mut source, mut target) =

@@ -60,7 +60,7 @@ impl Layout {
         archive::gzip(release, &tar)?;
         let layer = self.blob(LAYER, &fs::read(tar.with_added_extension("gz"))?)?;
 
-        let created = timestamp(release.epoch);
+        let created = timestamp(release.epoch)?;
         let labels = json!({
             "org.opencontainers.image.title": "hostprobe",
             "org.opencontainers.image.description": "Host health probe",
@@ -121,29 +121,9 @@ fn fill(root: &Path, program: &Program) -> Result<()> {
     Ok(fs::write(root.join("etc/group"), "root:x:0:\n")?)
 }
 
-/// RFC 3339, in UTC.
-pub(super) fn timestamp(epoch: u64) -> String {
-    let (days, seconds) = (epoch / 86_400, epoch % 86_400);
-    let (mut year, mut day) = (1970, days);
-    let length = |year: u64| {
-        let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-        if leap { 366 } else { 365 }
-    };
-    while day >= length(year) {
-        day -= length(year);
-        year += 1;
-    }
-    let february = length(year) - 337;
-    let mut month = 1;
-    for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if day < days {
-            break;
-        }
-        day -= days;
-        month += 1;
-    }
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", day + 1)
+/// RFC 3339, in UTC. Fails beyond the year 9999.
+pub(super) fn timestamp(epoch: u64) -> Result<String> {
+    Ok(jiff::Timestamp::from_second(i64::try_from(epoch)?)?.to_string())
 }
 
 #[cfg(test)]
@@ -158,7 +138,7 @@ mod tests {
             (1_735_689_599, "2024-12-31T23:59:59Z"),
             (1_796_004_127, "2026-11-30T02:02:07Z"),
         ] {
-            assert_eq!(timestamp(epoch), text);
+            assert_eq!(timestamp(epoch).unwrap(), text);
         }
     }
 }

@@ -83,7 +83,7 @@ fn list(
         "specVersion": "1.5",
         "version": 1,
         "metadata": {
-            "timestamp": timestamp(release.epoch),
+            "timestamp": timestamp(release.epoch)?,
             "component": own,
             "properties": [{ "name": "cargo:target", "value": triple }],
         },

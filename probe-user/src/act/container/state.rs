@@ -184,7 +184,7 @@ pub(super) fn absent(
         request: words.clone(),
         health: None,
         network_lost: false,
-        ..known.map_or_else(|| unknown(name, engine), |known| *known)
+        ..known.map_or_else(|| ContainerState::named(name, engine), |known| *known)
     };
     UnitState {
         at: now,
@@ -203,23 +203,6 @@ pub(super) fn absent(
         changed: Some(now),
         container: Some(Box::new(container)),
         ..UnitState::default()
-    }
-}
-
-fn unknown(name: &str, engine: ContainerEngine) -> ContainerState {
-    ContainerState {
-        engine,
-        id: String::new(),
-        name: name.to_owned(),
-        image: String::new(),
-        labels: Vec::new(),
-        exit_code: None,
-        oom_killed: false,
-        health: None,
-        network_of: None,
-        network_lost: false,
-        was_killed: false,
-        request: None,
     }
 }
 

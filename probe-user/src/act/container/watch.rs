@@ -183,7 +183,7 @@ fn same(known: &UnitState, state: &UnitState) -> bool {
     key(known) == key(state)
 }
 
-/// Follows the events of an engine, until nobody listens. Sends the names of containers that may have changed, and None
+/// Follows the events of an engine, until the receiver is dropped. Sends the names of containers that may have changed, and None
 /// after each connection.
 async fn follow(engine: Arc<Engine>, names: mpsc::Sender<Option<String>>) {
     let (mut wait, mut since) = (FIRST_WAIT, jiff::Timestamp::now());
@@ -234,7 +234,7 @@ async fn connect(engine: &Engine, since: jiff::Timestamp) -> Result<Lines, Engin
     engine.events(since).await
 }
 
-/// Reads events until the connection ends, and returns why; None if nobody listens.
+/// Reads events until the connection ends, and returns why; None if the receiver was dropped.
 async fn listen(
     engine: &Engine,
     mut lines: Lines,

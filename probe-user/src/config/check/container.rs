@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use super::value::absolute;
 use crate::{
     config::{
-        container::{Container, ContainerOptions},
+        container::{Container, ContainerKeys, ContainerOptions},
         error::Findings,
-        file::Containers,
         spanned::Spanned,
         values::{At, Text, quote},
     },
@@ -20,7 +19,7 @@ const LONGEST_SOCKET: usize = 107;
 /// Engines allow longer names, which no person would type.
 const LONGEST_NAME: usize = 255;
 
-pub(super) fn options(written: &Containers, found: &mut Findings) -> ContainerOptions {
+pub(super) fn options(written: &ContainerKeys, found: &mut Findings) -> ContainerOptions {
     let default = ContainerOptions::default();
     ContainerOptions {
         docker_socket: socket(&written.docker_socket, default.docker_socket, found),

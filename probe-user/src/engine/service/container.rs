@@ -69,7 +69,7 @@ impl Service {
         }
         match &exit.sender {
             Some(Sender::Process { name, .. }) if is_relay(name) => {
-                let polite = exit.sent_signal.is_some_and(|it| matches!(it, 1 | 2 | 3 | 15));
+                let polite = exit.sent_signal.is_some_and(verdict::asks_to_end);
                 let kill = exit.status.signal() == Some(9) && !container.was_killed;
                 (polite || kill).then(|| format!("{engine} ended it, as for a stop").into())
             }

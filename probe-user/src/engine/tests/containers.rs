@@ -28,18 +28,9 @@ impl Lab {
 
 fn running(pid: u32, id: &str) -> UnitState {
     let container = ContainerState {
-        engine: ContainerEngine::Podman,
         id: id.to_owned(),
-        name: "web".to_owned(),
         image: "nginx:1".to_owned(),
-        labels: vec![],
-        exit_code: None,
-        oom_killed: false,
-        health: None,
-        network_of: None,
-        network_lost: false,
-        was_killed: false,
-        request: None,
+        ..ContainerState::named("web", ContainerEngine::Podman)
     };
     UnitState {
         kind: "container".to_owned(),

@@ -12,11 +12,8 @@ use crate::{
         EarlySample,
         rules::{self, Mend, Obstacle, Origin},
     },
-    fact::{Examination, ProbeFailure, Verdict},
+    fact::{DNS_PORT, Examination, ProbeFailure, Verdict},
 };
-
-/// The port of DNS servers.
-const DNS: u16 = 53;
 
 /// The evidence when a row of failures counts.
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +133,7 @@ fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
         && !remote
         && let Some(server) = examination.filter(|seen| !seen.is_stuck()).and_then(|seen| seen.awaits)
     {
-        let dns = if server.port() == DNS { "the DNS server " } else { "" };
+        let dns = if server.port() == DNS_PORT { "the DNS server " } else { "" };
         return Some((Obstacle::Backend, format!("it waits for {dns}{server}, which does not answer it")));
     }
     if timed_out
