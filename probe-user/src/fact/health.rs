@@ -68,7 +68,8 @@ pub struct Examination {
     /// since, and had no answer. Not a service that is watched.
     #[serde(default)]
     pub awaits: Option<SocketAddr>,
-    /// The main process's first thread waits for events of its connections, as an event loop does that has nothing to do.
+    /// In one of the samples the main process's first thread waited for events of its connections, as an event loop does that
+    /// has nothing to do. A loop that is stuck in a command is in neither.
     #[serde(default)]
     pub waits_for_events: bool,
     /// A file that it wrote more of meanwhile, from its beginning to its end: a dump of its data, not a log.

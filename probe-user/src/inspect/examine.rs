@@ -86,7 +86,7 @@ impl ProcReader {
             tracer: standstill.tracer,
             frozen: standstill.frozen,
             dumping_core: standstill.dumping_core,
-            waits_for_events: earlier.main_waits == Wait::Events && now.main_waits == Wait::Events,
+            waits_for_events: [earlier.main_waits, now.main_waits].contains(&Wait::Events),
             ..Examination::default()
         };
         for thread in &now.threads {
@@ -329,6 +329,24 @@ mod tests {
         assert!(seen.traced && !seen.stopped);
         assert_eq!(seen.cgroup_pressure, Some(1.0));
         assert_eq!((seen.queue_before, seen.queue), (None, None));
+    }
+
+    #[test]
+    fn an_event_loop_that_is_idle_in_one_sample_waits_for_events() {
+        let idle = format!("{} 0x3 0x7f10 0x400 0xffffffff 0x0 0x8 0x7ffd 0x7f11", libc::SYS_epoll_pwait);
+        let asleep = format!("{} 0x0 0x0 0x7ffd 0x0 0x0 0x0 0x7ffd 0x7f11", libc::SYS_clock_nanosleep);
+        let waits = |first: &str, second: &str| {
+            let host = FakeHost::v2();
+            host.process(10, 1, "redis", "/redis");
+            host.thread(10, 10, "redis", 'S', (7, 3));
+            host.write("proc/10/task/10/syscall", first.as_bytes());
+            let reader = host.reader();
+            let sample = reader.sample(reader.key_of(10).unwrap()).unwrap();
+            host.write("proc/10/task/10/syscall", second.as_bytes());
+            reader.examine(&sample).unwrap().waits_for_events
+        };
+        assert!(waits(&idle, &idle) && waits(&idle, "running") && waits("running", &idle));
+        assert!(!waits("running", "running") && !waits(&asleep, &asleep));
     }
 
     #[test]
