@@ -170,6 +170,7 @@ fn no_command_has_a_terminal_obey_a_name_or_an_answer() {
         ("run", run(&["run", "--config"], Some(0)), true),
         ("reload", run(&["reload", "--config"], Some(0)), true),
         ("replay", run(&["replay", "--config", good], Some(1)), false),
+        ("fleet", run(&["fleet", "status", "--config"], Some(0)), true),
         ("discover", run(&["discover"], None), true),
         ("doctor", run(&["doctor"], None), false),
         ("schema", run(&["schema", "events"], None), false),
@@ -320,23 +321,16 @@ fn a_reload_says_what_it_changed_what_needs_a_restart_and_what_is_refused() {
     };
     assert_eq!(reload(), (Some(0), "the configuration has not changed\n".to_owned()));
     event("success");
-    let rewrite = |changed: &str| {
-        daemon.rewrite(&format!(
-            "{changed}[control]\nsocket = {:?}\n[state]\ndirectory = {:?}\n",
-            daemon.socket(),
-            daemon.state()
-        ));
-    };
-    rewrite("[http]\nlisten = \"\"\n[snapshots]\nkeep = 3\n");
+    daemon.rewrite("[http]\nlisten = \"\"\n[snapshots]\nkeep = 3\n");
     assert_eq!(reload(), (Some(0), "changed: snapshots\n".to_owned()));
-    rewrite("[http]\nlisten = \"\"\n[snapshots]\nkeep = 3\n[kernel]\nbulk_ring = \"2MiB\"\n");
+    daemon.rewrite("[http]\nlisten = \"\"\n[snapshots]\nkeep = 3\n[kernel]\nbulk_ring = \"2MiB\"\n");
     for _ in 0..2 {
         let needs_restart = "restart hostprobe to change: kernel.bulk_ring\n".to_owned();
         assert_eq!(reload(), (Some(0), needs_restart), "also when it is asked again");
     }
     let warns = |event: &Value| event_action(event) == "agent.reload" && text(event, "log.level") == "warn";
     daemon.wait_for(warns, LONG);
-    rewrite("[http]\nlisten = \"\"\nport = 1\n");
+    daemon.rewrite("[http]\nlisten = \"\"\nport = 1\n");
     let (status, said) = reload();
     assert!(status == Some(2) && said.contains(":3:1: unknown key `port`"), "{said}");
     assert_eq!(text(&event("failure"), "log.level"), "error");

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus},
     time::Duration,
 };
@@ -83,17 +83,9 @@ impl Daemon {
         let folder = TempDir::new().expect("a temporary folder");
         let mut config = tempfile::Builder::new();
         let mut config = config.suffix(".toml").tempfile_in(folder.path()).expect("a temporary file");
-        config.write_all(config_toml.as_bytes()).expect("the configuration is written");
-        if !config_toml.contains("[control]") {
-            let socket = folder.path().join("control.sock");
-            write!(config, "\n[control]\nsocket = {:?}\n", socket.display().to_string())
-                .expect("the configuration is written");
-        }
-        if !config_toml.contains("[state]") {
-            let state = folder.path().join("state");
-            write!(config, "\n[state]\ndirectory = {:?}\n", state.display().to_string())
-                .expect("the configuration is written");
-        }
+        config
+            .write_all(completed(config_toml, folder.path()).as_bytes())
+            .expect("the configuration is written");
         let mut command = match under.split_first() {
             None => Command::new(built("hostprobe")),
             Some((program, arguments)) => {
@@ -225,13 +217,14 @@ impl Daemon {
         self.process.signal(Signal::HUP);
     }
 
-    /// Replaces its configuration file.
+    /// Replaces its configuration file, with the same places for its socket and state.
     ///
     /// # Panics
     /// If it has none, or the file cannot be written.
     pub fn rewrite(&self, config_toml: &str) {
         let config = self.config.as_ref().expect("a configuration file");
-        std::fs::write(config.path(), config_toml).expect("the configuration is written");
+        let folder = config.path().parent().expect("its folder");
+        std::fs::write(config.path(), completed(config_toml, folder)).expect("the configuration is written");
     }
 
     /// Writes a file of `conf.d` beside its configuration file.
@@ -310,6 +303,19 @@ pub fn field<'a>(event: &'a Value, name: &str) -> Option<&'a Value> {
     }
     let dots = name.match_indices('.').map(|(at, _)| at);
     dots.filter_map(|at| field(object.get(&name[..at])?, &name[at + 1..])).next()
+}
+
+/// A configuration with what it leaves open: its own socket and state in this folder, and no check of the disks, as another
+/// test may have filled one of its own.
+fn completed(config_toml: &str, folder: &Path) -> String {
+    let (socket, state) = (folder.join("control.sock"), folder.join("state"));
+    let tables = [
+        ("[control]", format!("socket = {socket:?}")),
+        ("[state]", format!("directory = {state:?}")),
+        ("[host]", "filesystems = false".to_owned()),
+    ];
+    let missing = tables.iter().filter(|(table, _)| !config_toml.contains(table));
+    missing.fold(config_toml.to_owned(), |text, (table, key)| format!("{text}\n{table}\n{key}\n"))
 }
 
 fn parse(lines: &[String]) -> Vec<Value> {
