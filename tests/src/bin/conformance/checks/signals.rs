@@ -1,7 +1,11 @@
 //! The sender of a signal.
 
 use anyhow::{Context, Result, ensure};
-use hostprobe::sensor::record::{Record, Signal as SentSignal, StackFrame};
+use hostprobe::{
+    clock::Timestamp,
+    fact::ProcessKey,
+    sensor::record::{Record, Signal as SentSignal, StackFrame},
+};
 use rustix::process::Signal;
 
 use crate::{check::FixtureCheck, fixture::Fixture, report::Outcome, workload::Workload};
@@ -9,6 +13,7 @@ use crate::{check::FixtureCheck, fixture::Fixture, report::Outcome, workload::Wo
 pub const CHECKS: &[FixtureCheck] = &[
     ("sender of a fatal signal", fatal),
     ("SIGSTOP and its sender", stop),
+    ("a request to end, before the end", request_to_end),
     ("SIGSEGV, before its core dump", core_dump),
     ("SIGSEGV, where it happened", crash_site),
 ];
@@ -56,6 +61,30 @@ fn stop(fixture: &mut Fixture) -> Result<Outcome> {
         "{exit:?}"
     );
     Ok(Outcome::Passed(format!("signal {}, code {}, its pid, uid 0, comm kill", 19, stop.signal.code)))
+}
+
+/// A process that is stopped has its SIGTERM pending.
+fn request_to_end(fixture: &mut Fixture) -> Result<Outcome> {
+    let mut victim = Workload::start(&["exit", "0"])?;
+    fixture.sensor.watch_process(victim.pid(), 1)?;
+    victim.signal(Signal::STOP)?;
+    let stop = fixture.wait_for("stop", |record| {
+        if let Record::Stop(it) = record {
+            Some(it.clone()).filter(|it| it.pid == victim.pid())
+        } else {
+            None
+        }
+    })?;
+    let process = ProcessKey::new(victim.pid(), Timestamp::from_nanos(stop.start_ns));
+    let before = fixture.sensor.request_to_end(process);
+    ensure!(before.is_none(), "nobody has asked it: {before:?}");
+    victim.signal(Signal::TERM)?;
+    let asked = fixture.sensor.request_to_end(process).context("no request")?;
+    ensure!(asked >= Timestamp::from_nanos(stop.at_ns), "it was asked before it was stopped");
+    victim.signal(Signal::CONT)?;
+    let exit = fixture.wait_for_exit(victim.pid())?;
+    ensure!(exit.status.0 == Some(victim.wait()?) && exit.status.signal() == Some(15), "{exit:?}");
+    Ok(Outcome::Passed("signal 15, while it is pending".to_owned()))
 }
 
 fn core_dump(fixture: &mut Fixture) -> Result<Outcome> {
