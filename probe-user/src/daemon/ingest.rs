@@ -56,6 +56,7 @@ impl Daemon {
             Record::AcceptQueue(record) => self.on_accept_queue(&record),
             Record::Stop(record) => self.on_stop(&record),
             Record::CoreSignal(record, stack) => self.on_core_signal(&record, stack.as_deref()),
+            Record::CrashMemory(record) => self.executor.inspector.crashes.copied(record.pid, record.stack),
             Record::Retransmits(record) => self.on_retransmits(&record),
             Record::Host(record) => self.on_host_report(record),
             Record::Cgroup(record) => self.enricher.cgroup_made(record),

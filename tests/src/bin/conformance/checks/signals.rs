@@ -109,12 +109,14 @@ fn crash_site(fixture: &mut Fixture) -> Result<Outcome> {
     let mut victim = Workload::start(&["segv"])?;
     fixture.sensor.watch_process(victim.pid(), 1)?;
     victim.release();
-    let stack = fixture.wait_for("crash", |record| {
-        if let Record::CoreSignal(it, stack) = record {
-            stack.clone().filter(|_| it.pid == victim.pid())
-        } else {
+    let mut memory = None;
+    let stack = fixture.wait_for("crash", |record| match record {
+        Record::CrashMemory(it) if it.pid == victim.pid() => {
+            memory = Some(it.clone());
             None
         }
+        Record::CoreSignal(it, stack) => stack.clone().filter(|_| it.pid == victim.pid()),
+        _ => None,
     })?;
     fixture.wait_for_exit(victim.pid())?;
     let first = stack.frames.first().with_context(|| format!("no stack: {stack:?}"))?;
@@ -130,7 +132,16 @@ fn crash_site(fixture: &mut Fixture) -> Result<Outcome> {
     }
     ensure!(stack.address == 8, "the process writes to address 8: {stack:?}");
     ensure!(!cfg!(target_arch = "x86_64") || stack.trap == 14, "no page fault: {stack:?}");
-    Ok(Outcome::Passed("the instruction, a page fault at address 8".to_owned()))
+    let Some(registers) = stack.registers else {
+        return Ok(Outcome::Passed("the instruction, a page fault at address 8".to_owned()));
+    };
+    let memory = memory.context("no memory of the stack before it")?;
+    let copied = &memory.stack;
+    let is_its = copied.registers.stack_pointer == registers.stack_pointer
+        && copied.registers.program_counter == registers.instruction;
+    // The main thread's stack ends with its arguments and its environment.
+    ensure!(is_its && copied.registers.frame_pointer > 0 && copied.bytes.len() >= 1024, "{memory:?}");
+    Ok(Outcome::Passed("the instruction, a page fault at address 8, memory of the stack".to_owned()))
 }
 
 fn by(signal: &SentSignal, pid: u32, uid: u32, comm: &str) -> Result<()> {
