@@ -106,7 +106,9 @@ pub fn submit(ctx: &RawTracePointContext, info: u64, receiver: u64, tgid: u32, s
 
 #[inline(always)]
 fn submit_memory(tgid: u32, registers: u64, instruction: u64, stack_pointer: u64) {
-    let Some(mut entry) = BULK.reserve::<CrashMemory>(0) else {
+    // It is large, and says less than what else is in that ring.
+    let room = if ring::half_free(&BULK) { BULK.reserve::<CrashMemory>(0) } else { None };
+    let Some(mut entry) = room else {
         ring::count_drop(DropClass::CrashMemory);
         return;
     };

@@ -39,7 +39,7 @@ pub enum DropClass {
     HostFault = 15,
     /// The budget of faults of the host for this second was spent.
     HostFaultThrottled = 16,
-    /// The bulk ring was full for the memory of a stack.
+    /// The bulk ring was half full for the memory of a stack.
     CrashMemory = 17,
 }
 

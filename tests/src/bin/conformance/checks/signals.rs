@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use hostprobe::{
     clock::Timestamp,
     fact::ProcessKey,
-    sensor::record::{Record, Signal as SentSignal, StackFrame},
+    sensor::record::{CrashMemory, CrashStack, Record, Signal as SentSignal, StackFrame},
 };
 use rustix::process::Signal;
 
@@ -16,6 +16,7 @@ pub const CHECKS: &[FixtureCheck] = &[
     ("a request to end, before the end", request_to_end),
     ("SIGSEGV, before its core dump", core_dump),
     ("SIGSEGV, where it happened", crash_site),
+    ("SIGSEGV, memory of its stack", crash_memory),
 ];
 
 /// A user id that is neither root nor likely to be in use.
@@ -106,19 +107,7 @@ fn core_dump(fixture: &mut Fixture) -> Result<Outcome> {
 
 /// The first frame is the exact instruction, in the file of this program or at an address of it.
 fn crash_site(fixture: &mut Fixture) -> Result<Outcome> {
-    let mut victim = Workload::start(&["segv"])?;
-    fixture.sensor.watch_process(victim.pid(), 1)?;
-    victim.release();
-    let mut memory = None;
-    let stack = fixture.wait_for("crash", |record| match record {
-        Record::CrashMemory(it) if it.pid == victim.pid() => {
-            memory = Some(it.clone());
-            None
-        }
-        Record::CoreSignal(it, stack) => stack.clone().filter(|_| it.pid == victim.pid()),
-        _ => None,
-    })?;
-    fixture.wait_for_exit(victim.pid())?;
+    let (stack, _) = crash(fixture)?;
     let first = stack.frames.first().with_context(|| format!("no stack: {stack:?}"))?;
     match first {
         StackFrame::File { build_id, offset } => {
@@ -132,16 +121,39 @@ fn crash_site(fixture: &mut Fixture) -> Result<Outcome> {
     }
     ensure!(stack.address == 8, "the process writes to address 8: {stack:?}");
     ensure!(!cfg!(target_arch = "x86_64") || stack.trap == 14, "no page fault: {stack:?}");
+    Ok(Outcome::Passed("the instruction, a page fault at address 8".to_owned()))
+}
+
+/// The main thread's stack ends with its arguments and its environment.
+fn crash_memory(fixture: &mut Fixture) -> Result<Outcome> {
+    let (stack, memory) = crash(fixture)?;
     let Some(registers) = stack.registers else {
-        return Ok(Outcome::Passed("the instruction, a page fault at address 8".to_owned()));
+        return Ok(Outcome::Absent("this kernel does not hand out the registers".to_owned()));
     };
-    let memory = memory.context("no memory of the stack before it")?;
-    let copied = &memory.stack;
-    let is_its = copied.registers.stack_pointer == registers.stack_pointer
-        && copied.registers.program_counter == registers.instruction;
-    // The main thread's stack ends with its arguments and its environment.
-    ensure!(is_its && copied.registers.frame_pointer > 0 && copied.bytes.len() >= 1024, "{memory:?}");
-    Ok(Outcome::Passed("the instruction, a page fault at address 8, memory of the stack".to_owned()))
+    let memory = memory.context("no memory of the stack before the crash")?;
+    let copied = memory.stack.registers;
+    ensure!(copied.stack_pointer == registers.stack_pointer, "{stack:?} {memory:?}");
+    ensure!(copied.program_counter == registers.instruction && copied.frame_pointer > 0, "{memory:?}");
+    ensure!(memory.stack.bytes.len() >= 1024, "{memory:?}");
+    Ok(Outcome::Passed("the registers, and 1 KiB or more above the stack pointer".to_owned()))
+}
+
+/// Has a process crash. Returns its stack and, if it came before it, the memory of that.
+fn crash(fixture: &mut Fixture) -> Result<(CrashStack, Option<CrashMemory>)> {
+    let mut victim = Workload::start(&["segv"])?;
+    fixture.sensor.watch_process(victim.pid(), 1)?;
+    victim.release();
+    let mut memory = None;
+    let stack = fixture.wait_for("crash", |record| match record {
+        Record::CrashMemory(it) if it.pid == victim.pid() => {
+            memory = Some((**it).clone());
+            None
+        }
+        Record::CoreSignal(it, stack) => stack.clone().filter(|_| it.pid == victim.pid()),
+        _ => None,
+    })?;
+    fixture.wait_for_exit(victim.pid())?;
+    Ok((*stack, memory))
 }
 
 fn by(signal: &SentSignal, pid: u32, uid: u32, comm: &str) -> Result<()> {
