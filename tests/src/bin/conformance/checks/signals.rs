@@ -144,13 +144,17 @@ fn crash(fixture: &mut Fixture) -> Result<(CrashStack, Option<CrashMemory>)> {
     fixture.sensor.watch_process(victim.pid(), 1)?;
     victim.release();
     let mut memory = None;
-    let stack = fixture.wait_for("crash", |record| match record {
-        Record::CrashMemory(it) if it.pid == victim.pid() => {
+    let stack = fixture.wait_for("crash", |record| {
+        if let Record::CrashMemory(it) = record
+            && it.pid == victim.pid()
+        {
             memory = Some((**it).clone());
+        }
+        if let Record::CoreSignal(it, stack) = record {
+            stack.clone().filter(|_| it.pid == victim.pid())
+        } else {
             None
         }
-        Record::CoreSignal(it, stack) => stack.clone().filter(|_| it.pid == victim.pid()),
-        _ => None,
     })?;
     fixture.wait_for_exit(victim.pid())?;
     Ok((*stack, memory))
