@@ -278,7 +278,9 @@ mod tests {
         for number in 0..ServiceId::FOREIGN_MAX {
             names.foreign("makes-up-names", &number.to_string());
         }
-        assert!(names.foreign("makes-up-names", "more").is_none() && names.foreign("db-3", "redis").is_some());
+        assert!(
+            names.foreign("makes-up-names", "more").is_none() && names.foreign("db-3", "redis").is_some()
+        );
         for number in 0..ServiceId::FOREIGN_MAX {
             names.foreign(&format!("host-{number}"), "redis");
         }

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Client, Event, Message, ServerError, Subscriber, connection::State as Connection, jetstream};
+use async_nats::{
+    Client, Event, Message, ServerError, Subscriber, connection::State as Connection, jetstream,
+};
 use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::{
@@ -287,7 +289,9 @@ impl<T: From<Report> + Send + 'static> Member<T> {
                 let is_refusal = error.to_ascii_lowercase().contains("permissions violation");
                 if is_refusal && self.said_refusal.is_none_or(|said| said.elapsed() >= SELDOM) {
                     self.said_refusal = Some(Instant::now());
-                    tracing::warn!("fleet: NATS refuses this host something: {error}; docs/fleet.md has the permissions");
+                    tracing::warn!(
+                        "fleet: NATS refuses this host something: {error}; docs/fleet.md has the permissions"
+                    );
                 }
             }
             Event::ServerError(error) => self.why_away = foreign(&error.to_string()),

@@ -86,11 +86,7 @@ pub(super) async fn send(
     }
 }
 
-async fn send_all(
-    jetstream: &Context,
-    host: (&str, Option<&Signer>),
-    lines: &Lines,
-) -> Result<(), String> {
+async fn send_all(jetstream: &Context, host: (&str, Option<&Signer>), lines: &Lines) -> Result<(), String> {
     let lines: Vec<&[u8]> = lines.iter().collect();
     for group in lines.chunks(UNDER_WAY) {
         let work = async {

@@ -253,8 +253,7 @@ impl Peers {
     /// service that connects to the whole Internet would take all room otherwise.
     fn make_room(&mut self, now: Instant) {
         let unclaimed = self.addresses.iter().filter(|(address, last)| {
-            now.duration_since(**last) >= UNCLAIMED
-                && !self.claims.contains_key(address)
+            now.duration_since(**last) >= UNCLAIMED && !self.claims.contains_key(address)
         });
         let oldest = unclaimed.min_by_key(|(_, last)| **last).map(|(address, _)| *address);
         let Some(oldest) = oldest else { return };
@@ -379,10 +378,12 @@ impl Peers {
             self.fleet.iter().flat_map(|fleet| &fleet.silent).map(String::as_str).collect();
         // The first of those that hear all reports it, so that hosts that are lost together are one alert. It has to have heard
         // them: it was one of those before they were silent. What this host has reported stays its own.
-        let earlier = self.hosts.iter().filter(|(host, heard)| !is_silent(heard) && rank(host) < rank(&self.me));
+        let earlier =
+            self.hosts.iter().filter(|(host, heard)| !is_silent(heard) && rank(host) < rank(&self.me));
         let since = earlier.filter_map(|(_, heard)| heard.watches).min();
         let mine = self.hosts.iter().filter(|(host, heard)| {
-            is_silent(heard) && (known.contains(host.as_str()) || since.is_none_or(|since| since > heard.last))
+            is_silent(heard)
+                && (known.contains(host.as_str()) || since.is_none_or(|since| since > heard.last))
         });
         let silent = mine.map(|(host, _)| host.clone()).collect();
         FleetState { away: None, silent }

@@ -25,7 +25,9 @@ impl Signer {
     /// From what a credentials file holds. The error says what is wrong.
     pub(super) fn of_credentials(text: &str) -> Result<Self, String> {
         let seed = seed(text).ok_or("the credentials hold no seed of an nkey, which signatures take")?;
-        KeyPair::from_seed(seed).map(|pair| Self(Arc::new(pair))).map_err(|error| format!("the seed is no nkey: {error}"))
+        KeyPair::from_seed(seed)
+            .map(|pair| Self(Arc::new(pair)))
+            .map_err(|error| format!("the seed is no nkey: {error}"))
     }
 
     pub(super) fn sign(&self, signed: &Signed<'_>) -> Option<String> {

@@ -43,7 +43,12 @@ impl Role {
 
     /// A look has found this. Whether anything has changed. A host that cannot know hears all: a silence is heard then, for more
     /// messages. What a host has reported it has to hear to the end.
-    pub(super) fn on_looked(&mut self, is_one: Result<bool, String>, me: &str, reports_silence: bool) -> bool {
+    pub(super) fn on_looked(
+        &mut self,
+        is_one: Result<bool, String>,
+        me: &str,
+        reports_silence: bool,
+    ) -> bool {
         let before = self.hears_all();
         let is_one = is_one.unwrap_or(before || !self.is_known) || before && reports_silence;
         if is_one != before {
@@ -67,9 +72,9 @@ impl Role {
 /// all versions, and does not follow the order of names, which stand for racks and zones.
 pub(super) fn rank(host: &str) -> (u64, &str) {
     // FNV-1a.
-    let hash = host
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = host.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
     (hash, host)
 }
 
@@ -80,7 +85,8 @@ pub(super) fn next_look(host: &str) -> Duration {
 
 /// Whether this host is one that hears all others, by the names that the bucket has. The error says why that is unknown.
 pub(super) async fn is_one(jetstream: &Context, me: &str) -> Result<bool, String> {
-    let failed = |error: String| format!("the hosts in the bucket {BUCKET} cannot be listed: {}", foreign(&error));
+    let failed =
+        |error: String| format!("the hosts in the bucket {BUCKET} cannot be listed: {}", foreign(&error));
     let stream = jetstream.get_stream_no_info(format!("KV_{BUCKET}")).await;
     let stream = stream.map_err(|error| failed(error.to_string()))?;
     let names = stream.info_with_subjects(all_alive()).await;

@@ -98,7 +98,8 @@ fn empty() -> Section {
 fn measure_here(plan: &Plan) -> Result<Section> {
     // Each host has half a dozen descriptors.
     let files = Some(1 << 16);
-    setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }).context("a limit of open files")?;
+    setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })
+        .context("a limit of open files")?;
     make_hub();
     network::ip(&["address", "add", &format!("{OTHER_HUB}/24"), "dev", "hub"]);
     let mut nats = Nats::listening("0.0.0.0:4222", CONFIGURATION);
@@ -132,7 +133,8 @@ fn steady(hosts: &Hosts, nats: &Nats, plan: &Plan, size: usize) -> Result<Vec<Ro
     Ok(vec![
         row("messages to NATS", Unit::PerSecond).of("all hosts", &[rate.received]),
         row("messages from NATS", Unit::PerSecond).of("all hosts", &[rate.sent]),
-        row("bytes to and from NATS a second, of one host", Unit::Bytes).of("hostprobe", &[rate.bytes / count]),
+        row("bytes to and from NATS a second, of one host", Unit::Bytes)
+            .of("hostprobe", &[rate.bytes / count]),
         row("CPU of one core, the part of one host", Unit::Percent)
             .of("hostprobe", &[own.percent() / count])
             .of("nats-server", &[server.percent() / count]),
@@ -169,7 +171,8 @@ fn causes(hosts: &mut Hosts, plan: &Plan) -> Result<Row> {
 /// Waits until all of them know; those that do not within 10 s have missed it.
 fn wait_for(hosts: &Hosts, needing: &BTreeSet<usize>, cause: usize, has_failed: bool) {
     let began = Instant::now();
-    while hosts.know(needing, cause, has_failed) < needing.len() && began.elapsed() < Duration::from_secs(10) {
+    while hosts.know(needing, cause, has_failed) < needing.len() && began.elapsed() < Duration::from_secs(10)
+    {
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -202,9 +205,8 @@ fn shown(count: usize) -> Result<Row> {
 
 /// A quarter of the hosts cannot reach NATS for a while.
 fn partition(hosts: &Hosts, plan: &Plan) -> Result<Vec<Row>> {
-    let row = |what: &str, unit| {
-        Row::new(&format!("partition of {} s: {what}", plan.partition.as_secs()), unit)
-    };
+    let row =
+        |what: &str, unit| Row::new(&format!("partition of {} s: {what}", plan.partition.as_secs()), unit);
     let (events, stored) = (hosts.events(), server::stored()?);
     thread::sleep(Duration::from_secs(5));
     let mark = hosts.seen().told.len();
@@ -267,9 +269,11 @@ fn restart(hosts: &Hosts, nats: &mut Nats) -> Result<Vec<Row>> {
     Ok(vec![
         row("until all is as before", Unit::Nanoseconds).of("hostprobe", &[took.as_nanos() as f64]),
         row("messages until then", Unit::Count).of("all hosts", &[messages.round()]),
-        row("hosts that are taken for silent", Unit::Count)
-            .of("hostprobe", &[silent as f64])
-            .target("0", silent.to_string(), silent == 0),
+        row("hosts that are taken for silent", Unit::Count).of("hostprobe", &[silent as f64]).target(
+            "0",
+            silent.to_string(),
+            silent == 0,
+        ),
         of_events(row("events lost", Unit::Count), written, lost),
     ])
 }

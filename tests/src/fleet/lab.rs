@@ -40,7 +40,8 @@ impl Lab {
     pub fn with_pause(seconds: u32, fleet: impl Fn(&Host) -> String) -> Self {
         let hosts = [Host::connect("a", 1), Host::connect("b", 2), Host::connect("c", 3)];
         let cache = &hosts[0].address;
-        let slow_redis = redis(&hosts[0]).replace("\"/bin/sleep\", \"3\"", &format!("\"/bin/sleep\", \"{seconds}\""));
+        let slow_redis =
+            redis(&hosts[0]).replace("\"/bin/sleep\", \"3\"", &format!("\"/bin/sleep\", \"{seconds}\""));
         let services =
             [slow_redis, application(&hosts[1], "api", cache), application(&hosts[2], "web", cache)];
         let mut daemons = hosts.iter().zip(services).map(|(host, services)| {
@@ -168,4 +169,3 @@ pub fn one_cause(lab: &Lab) {
     assert_eq!(new(0), [("redis".to_owned(), "killed".to_owned())]);
     assert_eq!((new(1), new(2)), (vec![], vec![]), "one alert in all");
 }
-

@@ -211,7 +211,11 @@ impl Hosts {
     pub fn wait_until_well(&self, patience: Duration) -> Result<Duration> {
         let began = Instant::now();
         while !self.all_is_well() {
-            ensure!(began.elapsed() < patience, "the fleet is not well within {patience:?}: {}", self.unwell());
+            ensure!(
+                began.elapsed() < patience,
+                "the fleet is not well within {patience:?}: {}",
+                self.unwell()
+            );
             thread::sleep(Duration::from_millis(50));
         }
         Ok(began.elapsed())
