@@ -17,7 +17,7 @@ use hostprobe::{
     config::{Fleet, NatsServer},
     fleet::{Report, view},
 };
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::{
     hosts::{Events, Hosts, OTHER_HUB, is_apart},
@@ -97,8 +97,8 @@ fn empty() -> Section {
 
 fn measure_here(plan: &Plan) -> Result<Section> {
     // Each host has half a dozen descriptors.
-    let files = Some(1 << 16);
-    setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files })
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
         .context("a limit of open files")?;
     make_hub();
     network::ip(&["address", "add", &format!("{OTHER_HUB}/24"), "dev", "hub"]);
