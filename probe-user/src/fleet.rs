@@ -16,6 +16,7 @@ mod sign;
 pub mod spool;
 mod subject;
 pub mod view;
+mod watchers;
 
 pub use client::{Options, reach, start};
 pub use connect::StartError;

@@ -8,6 +8,7 @@ mod bounds;
 mod bpf_stats;
 mod build;
 mod dashboard;
+mod fleet;
 mod hang;
 mod idle;
 mod kernel;
@@ -57,4 +58,5 @@ pub const TASKS: &[Task] = &[
     Task { name: "dashboard", measure: dashboard::measure },
     Task { name: "attacks", measure: attacks::measure },
     Task { name: "bounds", measure: bounds::measure },
+    Task { name: "fleet", measure: fleet::measure },
 ];

@@ -1,5 +1,9 @@
 //! Several hosts on this one: network namespaces on a bridge, each with a daemon of its own, and real NATS servers.
 
+pub mod jwt;
+pub mod lab;
+mod slow;
+
 use std::{
     fs::{self, File},
     os::fd::AsRawFd,
@@ -20,6 +24,8 @@ use crate::{
     parts::{Redis, require},
     process::Running,
 };
+
+pub use slow::slow;
 
 /// The address of the hub, where NATS is.
 pub const HUB: &str = "10.9.0.254";
@@ -221,10 +227,14 @@ impl Nats {
 
     /// Starts the `nth` of a cluster, from 0.
     pub fn start_nth(nth: u16, further: &str) -> Self {
+        Self::listening(&format!("{HUB}:{}", PORT + nth), &format!("server_name: hub-{nth}\n{further}"))
+    }
+
+    /// Starts one at this address and port.
+    pub fn listening(address: &str, further: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let text = format!(
-            "server_name: hub-{nth}\nlisten: \"{HUB}:{}\"\njetstream {{ store_dir: {:?}, max_mem: 256M, max_file: 4G }}\n{further}\n",
-            PORT + nth,
+            "listen: \"{address}\"\njetstream {{ store_dir: {:?}, max_mem: 256M, max_file: 4G }}\n{further}\n",
             folder.path().join("store").display().to_string(),
         );
         let config = folder.path().join("nats.conf");
@@ -268,14 +278,28 @@ impl Nats {
         self.process = Some(process);
     }
 
+    /// # Panics
+    /// If it does not run.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").pid()
+    }
+
     /// Its folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
+
+    /// What it has logged since it was started.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn log(&self) -> String {
+        self.process.as_ref().expect("it runs").stderr.all().join("\n")
+    }
 }
 
-/// A host's user with the permissions of docs/fleet.md: its public nkey, name and addresses.
-pub fn user(public: &str, name: &str, addresses: &[&str], may_create: bool) -> String {
+/// What a host may publish and subscribe to, as docs/fleet.md has it.
+pub fn permissions(name: &str, addresses: &[&str], may_create: bool) -> (Vec<String>, Vec<String>) {
     let mut publish = vec![
         format!("$KV.hostprobe.alive.{name}"),
         format!("$KV.hostprobe.state.{name}"),
@@ -296,7 +320,13 @@ pub fn user(public: &str, name: &str, addresses: &[&str], may_create: bool) -> S
         publish.push("$JS.API.STREAM.CREATE.*".to_owned());
     }
     let subscribe =
-        [format!("_INBOX_{name}.>"), "$KV.hostprobe.>".to_owned(), "hostprobe.events.*".to_owned()];
+        vec![format!("_INBOX_{name}.>"), "$KV.hostprobe.>".to_owned(), "hostprobe.events.*".to_owned()];
+    (publish, subscribe)
+}
+
+/// A host's user with these permissions, in the configuration of nats-server: its public nkey, name and addresses.
+pub fn user(public: &str, name: &str, addresses: &[&str], may_create: bool) -> String {
+    let (publish, subscribe) = permissions(name, addresses, may_create);
     format!(
         "{{ nkey: {public}, permissions: {{ publish: {{ allow: {publish:?} }}, subscribe: {{ allow: {subscribe:?} }} }} }}"
     )

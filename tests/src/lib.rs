@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod deaths;
 pub mod demo;
 pub mod descriptors;
+pub mod docker;
 pub mod ecs;
 pub mod fake_service;
 pub mod fake_time_service;

@@ -92,6 +92,9 @@ pub struct Names {
     foreign: Arc<OnceLock<Box<[OnceLock<ForeignName>]>>>,
 }
 
+/// The most services of one other host. A host that makes up names takes no room of others.
+const FOREIGN_OF_HOST_MAX: usize = 64;
+
 /// A service of another host. Neither name comes to be forgotten: there are at most [`ServiceId::FOREIGN_MAX`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForeignName {
@@ -184,8 +187,12 @@ impl Names {
         let mut hasher = DefaultHasher::new();
         (host, service).hash(&mut hasher);
         let first = hasher.finish() as usize % places.len();
+        let of_host = || places.iter().filter_map(OnceLock::get).filter(|name| name.host == host).count();
         // A name keeps the first free place from there on.
         for place in (0..places.len()).map(|step| (first + step) % places.len()) {
+            if places[place].get().is_none() && of_host() >= FOREIGN_OF_HOST_MAX {
+                return None;
+            }
             let name = places[place].get_or_init(|| ForeignName {
                 host: host.to_owned(),
                 service: service.to_owned(),
@@ -269,7 +276,13 @@ mod tests {
         assert_ne!(copy.foreign("db-2", "redis"), Some(redis));
         assert_eq!((copy.service(redis), copy.find("redis on db-1")), ("redis on db-1", None));
         for number in 0..ServiceId::FOREIGN_MAX {
-            names.foreign("many", &number.to_string());
+            names.foreign("makes-up-names", &number.to_string());
+        }
+        assert!(
+            names.foreign("makes-up-names", "more").is_none() && names.foreign("db-3", "redis").is_some()
+        );
+        for number in 0..ServiceId::FOREIGN_MAX {
+            names.foreign(&format!("host-{number}"), "redis");
         }
         assert_eq!((names.foreign("one", "more"), names.foreign("db-1", "redis")), (None, Some(redis)));
     }

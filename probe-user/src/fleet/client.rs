@@ -1,5 +1,7 @@
 //! The thread of the fleet: it alone talks to NATS.
 
+mod received;
+
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
@@ -7,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Client, Event, Message, Subscriber, connection::State as Connection, jetstream};
+use async_nats::{
+    Client, Event, Message, ServerError, Subscriber, connection::State as Connection, jetstream,
+};
 use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::{
@@ -23,11 +27,12 @@ use super::{
     connect::{ANSWER, Files, StartError, connect_once, foreign, options, read_files},
     events,
     link::{Link, Local},
-    message::{self, Alive, Claim, Held, Refusal, State},
+    message::{self, Alive, Claim, Held},
     own_addresses,
     peers::{BEAT, Peers, Report},
     spool::Reader,
     subject::{self, Key, host_token},
+    watchers::{self, Role},
 };
 use crate::{
     bounded_thread,
@@ -43,6 +48,9 @@ const SUBSCRIPTIONS: usize = 1024;
 
 /// The most messages of others that wait.
 const INBOX: usize = 4096;
+
+/// The most keys whose latest number is known, where messages are signed.
+const SEQUENCES: usize = 100_000;
 
 /// The most connections of services that wait.
 const CONNECTS: usize = 256;
@@ -139,9 +147,22 @@ struct Member<T> {
     refused: u64,
     said: Option<Instant>,
     said_missing: Option<Instant>,
+    said_refusal: Option<Instant>,
+    said_away: bool,
+    /// What the latest try to connect met.
+    why_away: String,
     away_since: Option<Instant>,
     /// When the bucket and the stream are looked for next; None while that is under way.
     ensure_due: Option<Instant>,
+    role: Role,
+}
+
+/// What was asked of JetStream.
+enum Asked {
+    /// Whether the bucket and the stream are there.
+    Ensured(Result<(), String>),
+    /// Whether this host is one that hears all others.
+    IsWatcher(Result<bool, String>),
 }
 
 async fn run<T: From<Report> + Send + 'static>(
@@ -161,9 +182,10 @@ async fn run<T: From<Report> + Send + 'static>(
     let jetstream = jetstream::new(client.clone());
     let (inbox, mut messages) = mpsc::channel(INBOX);
     let (connected, is_connected) = watch::channel(false);
-    let (mut tasks, mut ensuring) = (JoinSet::new(), JoinSet::new());
+    let (mut tasks, mut asking) = (JoinSet::new(), JoinSet::new());
     if let Some(spool) = spool {
-        tasks.spawn(events::send(jetstream.clone(), spool, host.clone(), is_connected));
+        let signer = files.signer.clone();
+        tasks.spawn(events::send(jetstream.clone(), spool, host.clone(), signer, is_connected));
     }
     let addresses = match fleet.addresses.as_slice() {
         [] => own_addresses::read(Path::new("/proc")),
@@ -185,12 +207,14 @@ async fn run<T: From<Report> + Send + 'static>(
         refused: 0,
         said: None,
         said_missing: None,
+        said_refusal: None,
+        said_away: false,
+        why_away: "no answer".to_owned(),
         away_since: Some(Instant::now()),
         ensure_due: Some(Instant::now()),
+        role: Role::default(),
     };
-    for all in [subject::all_alive(), subject::held_by(&member.host)] {
-        member.subscribe(all).await;
-    }
+    member.subscribe_to_wanted().await;
     let mut beat = interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut look = interval(Duration::from_secs(1));
@@ -213,19 +237,39 @@ async fn run<T: From<Report> + Send + 'static>(
                 member.look(&connected);
                 if member.is_to_ensure() {
                     let (jetstream, replicas) = (jetstream.clone(), fleet.replicas);
-                    ensuring.spawn(async move { bucket::ensure(&jetstream, replicas).await });
+                    asking.spawn(async move { Asked::Ensured(bucket::ensure(&jetstream, replicas).await) });
+                }
+                if member.role.is_to_look(member.peers.connected_for(Instant::now())) {
+                    let (jetstream, host) = (jetstream.clone(), member.host.clone());
+                    asking.spawn(async move { Asked::IsWatcher(watchers::is_one(&jetstream, &host).await) });
                 }
             }
-            Some((service, remote)) = connects.recv() => member.peers.connect(service, remote),
-            Some(message) = messages.recv() => member.on_message(&message),
+            Some((service, remote)) = connects.recv() => member.peers.connect(service, remote, Instant::now()),
+            Some(message) = messages.recv() => {
+                member.on_message(&message);
+                // The next look reports a host that is heard again.
+                if message.subject.contains(".alive.") {
+                    continue;
+                }
+            }
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-            Some(done) = ensuring.join_next(), if !ensuring.is_empty() => member.on_ensured(done.unwrap_or(Ok(()))),
+            Some(done) = asking.join_next(), if !asking.is_empty() => match done {
+                Ok(Asked::Ensured(done)) => member.on_ensured(done),
+                Ok(Asked::IsWatcher(is_one)) => member.on_role(is_one),
+                // It has panicked, and is asked again.
+                Err(_) => {
+                    member.on_ensured(Ok(()));
+                    member.on_role(Err("the hosts in the bucket are not listed".to_owned()));
+                }
+            }
         }
-        member.subscribe_to_wanted().await;
+        if member.peers.take_wants_others() {
+            member.subscribe_to_wanted().await;
+        }
         member.report().await;
     }
     // An end on purpose is no silence.
-    let leaving = Alive { run: member.run.clone(), leaves: true };
+    let leaving = Alive { run: member.run.clone(), leaves: true, watches: false };
     member.publish(&Key::Alive(member.host.clone()), &leaving).await;
     let _ = timeout(HANDED, member.client.flush()).await;
     Ok(())
@@ -240,8 +284,18 @@ impl<T: From<Report> + Send + 'static> Member<T> {
     fn on_event(&mut self, event: &Event) {
         match event {
             Event::SlowConsumer(_) => self.refused += 1,
-            Event::ServerError(error) => tracing::debug!("fleet: NATS: {}", foreign(&error.to_string())),
-            Event::ClientError(error) => tracing::debug!("fleet: NATS: {}", foreign(&error.to_string())),
+            Event::ServerError(ServerError::Other(error)) => {
+                let error = foreign(error);
+                let is_refusal = error.to_ascii_lowercase().contains("permissions violation");
+                if is_refusal && self.said_refusal.is_none_or(|said| said.elapsed() >= SELDOM) {
+                    self.said_refusal = Some(Instant::now());
+                    tracing::warn!(
+                        "fleet: NATS refuses this host something: {error}; docs/fleet.md has the permissions"
+                    );
+                }
+            }
+            Event::ServerError(error) => self.why_away = foreign(&error.to_string()),
+            Event::ClientError(error) => self.why_away = foreign(&error.to_string()),
             _ => {}
         }
     }
@@ -250,6 +304,7 @@ impl<T: From<Report> + Send + 'static> Member<T> {
     fn look(&mut self, connected: &watch::Sender<bool>) {
         let now = Instant::now();
         let is_connected = self.is_connected();
+        self.peers.forget_old(now);
         connected.send_if_modified(|known| std::mem::replace(known, is_connected) != is_connected);
         if is_connected {
             if self.away_since.take().is_some_and(|since| now.duration_since(since) >= AWAY) {
@@ -257,10 +312,14 @@ impl<T: From<Report> + Send + 'static> Member<T> {
                 // A server that was started again has lost what was in its memory.
                 self.ensure_due = self.ensure_due.map(|_| now);
             }
+            self.said_away = false;
             self.peers.on_connected(now);
         } else {
             let since = *self.away_since.get_or_insert(now);
             if now.duration_since(since) >= AWAY {
+                if !std::mem::replace(&mut self.said_away, true) {
+                    tracing::warn!("fleet: NATS cannot be reached: {}", self.why_away);
+                }
                 self.peers.on_disconnected("NATS cannot be reached");
             }
         }
@@ -291,6 +350,22 @@ impl<T: From<Report> + Send + 'static> Member<T> {
         self.ensure_due = Some(Instant::now() + next);
     }
 
+    /// Whether this host is one that hears all others.
+    fn on_role(&mut self, is_one: Result<bool, String>) {
+        if let Err(why) = &is_one
+            && self.said_missing.is_none_or(|said| said.elapsed() >= SELDOM)
+        {
+            self.said_missing = Some(Instant::now());
+            tracing::warn!("fleet: {why}");
+        }
+        if self.role.on_looked(is_one, &self.host, self.peers.reports_silence()) {
+            self.peers.want_others();
+        }
+        if !self.role.hears_all() {
+            self.peers.forget_hosts();
+        }
+    }
+
     async fn subscribe(&mut self, subject: String) {
         if self.subscriptions.contains_key(&subject) || self.subscriptions.len() >= SUBSCRIPTIONS {
             return;
@@ -302,8 +377,22 @@ impl<T: From<Report> + Send + 'static> Member<T> {
     }
 
     async fn subscribe_to_wanted(&mut self) {
-        let claims = self.peers.addresses().into_iter().map(subject::claims_of);
-        let wanted: Vec<String> = claims.chain(self.peers.wanted().iter().map(Key::subject)).collect();
+        let alive = match self.role.hears_all() {
+            true => subject::all_alive(),
+            // Another host with the name of this one is noticed.
+            false => Key::Alive(self.host.clone()).subject(),
+        };
+        let mut wanted = vec![alive, subject::held_by(&self.host)];
+        wanted.extend(self.peers.addresses().map(subject::claims_of));
+        wanted.extend(self.peers.wanted().iter().map(Key::subject));
+        // The end of its task ends a subscription.
+        self.subscriptions.retain(|subject, task| {
+            let is_wanted = wanted.contains(subject);
+            if !is_wanted {
+                task.abort();
+            }
+            is_wanted
+        });
         for subject in wanted {
             self.subscribe(subject).await;
         }
@@ -321,7 +410,7 @@ impl<T: From<Report> + Send + 'static> Member<T> {
     }
 
     async fn publish_all(&mut self, local: &Local) {
-        let alive = Alive { run: self.run.clone(), leaves: false };
+        let alive = Alive { run: self.run.clone(), leaves: false, watches: self.role.has_heard_all() };
         self.publish(&Key::Alive(self.host.clone()), &alive).await;
         for address in self.addresses.clone() {
             let claim = Claim { run: self.run.clone() };
@@ -342,72 +431,6 @@ impl<T: From<Report> + Send + 'static> Member<T> {
             self.publish(&Key::Held(host.clone(), self.host.clone()), &held).await;
             self.told.push(host);
         }
-    }
-
-    fn on_message(&mut self, message: &Message) {
-        if let Some(Err(_)) = self.take(message) {
-            self.refused += 1;
-        }
-    }
-
-    /// None for a subject that is no key.
-    fn take(&mut self, message: &Message) -> Option<Result<(), Refusal>> {
-        let key = Key::read(message.subject.as_str())?;
-        Some(self.take_of(&key, message))
-    }
-
-    fn take_of(&mut self, key: &Key, message: &Message) -> Result<(), Refusal> {
-        // A deletion of a key says nothing.
-        if message.payload.is_empty() {
-            return Ok(());
-        }
-        let (subject, now) = (message.subject.to_string(), Instant::now());
-        let place = (subject.as_str(), key.host());
-        let keys = self.files.keys.as_ref();
-        match key {
-            Key::Alive(host) => {
-                let (alive, sequence) = message::read::<Alive>(&message.payload, place, keys)?;
-                let is_own = self.is_new(key, sequence)
-                    && !self.peers.on_alive(host, alive, &self.run, now)
-                    && self.said.is_none_or(|said| now.duration_since(said) >= SELDOM);
-                if is_own {
-                    self.said = Some(now);
-                    tracing::error!(
-                        "fleet: another host calls itself {host} too; set fleet.name on one of them"
-                    );
-                }
-            }
-            Key::State(host) => {
-                let (state, sequence) = message::read::<State>(&message.payload, place, keys)?;
-                if self.is_new(key, sequence) {
-                    self.peers.on_state(host, state.bounded(), now);
-                }
-            }
-            Key::Address(address, host) => {
-                let (_, sequence) = message::read::<Claim>(&message.payload, place, keys)?;
-                if self.is_new(key, sequence) {
-                    self.peers.on_claim(*address, host, now);
-                }
-            }
-            Key::Held(_, host) => {
-                let (held, sequence) = message::read::<Held>(&message.payload, place, keys)?;
-                if self.is_new(key, sequence) {
-                    self.peers.on_held(host, held.bounded());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a signed message is later than those before it: a server could send old ones again.
-    fn is_new(&mut self, key: &Key, sequence: u64) -> bool {
-        if self.files.keys.is_none() {
-            return true;
-        }
-        let latest = self.sequences.entry(key.clone()).or_default();
-        let is_new = sequence > *latest;
-        *latest = sequence.max(*latest);
-        is_new
     }
 
     /// Gives the daemon what is new. The loop takes it when it has a turn.

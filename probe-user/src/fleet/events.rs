@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{
     connect::foreign,
+    sign::{Signed, Signer},
     spool::{Lines, Reader},
     subject,
 };
@@ -39,11 +40,20 @@ struct Event<'l> {
     id: std::borrow::Cow<'l, str>,
 }
 
+/// The header of an event with its signature.
+pub(super) const SIGNATURE: &str = "Hostprobe-Signature";
+
+/// What is signed of an event. It has its own id and number.
+pub(super) fn signed<'e>(subject: &'e str, line: &'e [u8]) -> Signed<'e> {
+    Signed { subject, sequence: 0, body: line }
+}
+
 /// Sends all that comes, whenever the server is there, until the daemon ends.
 pub(super) async fn send(
     jetstream: Context,
     mut spool: Reader,
     host: String,
+    signer: Option<Signer>,
     mut connected: watch::Receiver<bool>,
 ) {
     let subject = subject::events_of(&host);
@@ -53,7 +63,7 @@ pub(super) async fn send(
             return;
         }
         let sent = match spool.next().await {
-            Ok(lines) => match send_all(&jetstream, &subject, &lines).await {
+            Ok(lines) => match send_all(&jetstream, (&subject, signer.as_ref()), &lines).await {
                 Ok(()) => spool.acknowledge(&lines).map_err(|error| error.to_string()),
                 Err(why) => Err(why),
             },
@@ -76,13 +86,13 @@ pub(super) async fn send(
     }
 }
 
-async fn send_all(jetstream: &Context, subject: &str, lines: &Lines) -> Result<(), String> {
+async fn send_all(jetstream: &Context, host: (&str, Option<&Signer>), lines: &Lines) -> Result<(), String> {
     let lines: Vec<&[u8]> = lines.iter().collect();
     for group in lines.chunks(UNDER_WAY) {
         let work = async {
             let mut under_way = Vec::with_capacity(group.len());
             for line in group {
-                under_way.push(send_one(jetstream, subject, line).await?);
+                under_way.push(send_one(jetstream, host, line).await?);
             }
             for ack in under_way {
                 ack.await.map_err(|error| foreign(&error.to_string()))?;
@@ -96,10 +106,17 @@ async fn send_all(jetstream: &Context, subject: &str, lines: &Lines) -> Result<(
     Ok(())
 }
 
-async fn send_one(jetstream: &Context, subject: &str, line: &[u8]) -> Result<PublishAckFuture, String> {
+async fn send_one(
+    jetstream: &Context,
+    (subject, signer): (&str, Option<&Signer>),
+    line: &[u8],
+) -> Result<PublishAckFuture, String> {
     let mut headers = HeaderMap::new();
     if let Ok(Line { event }) = serde_json::from_slice::<Line<'_>>(line) {
         headers.insert("Nats-Msg-Id", event.id.as_ref());
+    }
+    if let Some(signature) = signer.and_then(|signer| signer.sign(&signed(subject, line))) {
+        headers.insert(SIGNATURE, signature);
     }
     let sent = jetstream.publish_with_headers(subject.to_owned(), headers, line.to_vec().into()).await;
     sent.map_err(|error| foreign(&error.to_string()))

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     net::SocketAddr,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -16,6 +16,9 @@ use crate::fact::ServiceId;
 
 /// The most connections between a service and an address elsewhere that are looked after.
 pub(super) const CONNECTIONS_MAX: usize = 1024;
+
+/// A connection that is made again after this long is sent again.
+const NOTED: Duration = Duration::from_secs(60);
 
 /// The services of this host, as others are to know them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -96,8 +99,9 @@ impl Local {
 pub struct Link {
     local: watch::Sender<Local>,
     connects: mpsc::Sender<(ServiceId, SocketAddr)>,
-    /// What was sent there.
+    /// What was sent there, and since when it is noted.
     connected: HashSet<(ServiceId, SocketAddr)>,
+    noted_since: Instant,
     ports: BTreeMap<ServiceId, BTreeSet<u16>>,
     ended: oneshot::Receiver<()>,
 }
@@ -108,7 +112,14 @@ impl Link {
         connects: mpsc::Sender<(ServiceId, SocketAddr)>,
         ended: oneshot::Receiver<()>,
     ) -> Self {
-        Self { ended, local, connects, connected: HashSet::new(), ports: BTreeMap::new() }
+        Self {
+            ended,
+            local,
+            connects,
+            connected: HashSet::new(),
+            noted_since: Instant::now(),
+            ports: BTreeMap::new(),
+        }
     }
 
     /// Leaves the fleet, within this time: an end on purpose is no silence.
@@ -120,7 +131,12 @@ impl Link {
     /// A service connects to an address that is not of this host.
     pub fn connects(&mut self, client: ServiceId, remote: SocketAddr) {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        if self.connected.len() >= CONNECTIONS_MAX || self.connected.contains(&(client, remote)) {
+        // The thread of the fleet may have given an address up since.
+        if self.connected.len() >= CONNECTIONS_MAX || self.noted_since.elapsed() >= NOTED {
+            self.connected.clear();
+            self.noted_since = Instant::now();
+        }
+        if self.connected.contains(&(client, remote)) {
             return;
         }
         // Where there is no room, a later connection is sent.

@@ -44,6 +44,9 @@ pub(super) struct Alive {
     /// Its daemon ends on purpose, and is not to be missed.
     #[serde(default)]
     pub leaves: bool,
+    /// It hears all others, and would report one that is silent.
+    #[serde(default)]
+    pub watches: bool,
 }
 
 /// The services of a host.
@@ -138,7 +141,7 @@ pub(super) fn write(
 ) -> Vec<u8> {
     // The structs above have no maps, so this cannot fail.
     let body = serde_json::to_vec(message).unwrap_or_default();
-    let signature = signer.and_then(|signer| signer.sign(subject, sequence, &body));
+    let signature = signer.and_then(|signer| signer.sign(&Signed { subject, sequence, body: &body }));
     let mut bytes = format!("{} {sequence}\n", signature.as_deref().unwrap_or("-")).into_bytes();
     bytes.extend(body);
     bytes

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -15,6 +14,7 @@ use super::{
     message::{Alive, CHAIN_MAX, Held, ServiceState, State},
     own_addresses::is_usable,
     subject::Key,
+    watchers::rank,
 };
 use crate::{
     emit::Names,
@@ -36,8 +36,17 @@ const HOSTS_MAX: usize = 10_000;
 /// The most addresses elsewhere that are looked after.
 const ADDRESSES_MAX: usize = 256;
 
+/// The most hosts whose states are known.
+const STATES_MAX: usize = 256;
+
 /// The most hosts that claim one address, and are remembered.
 const CLAIMS_MAX: usize = 8;
+
+/// An address that no host claims has as long until another one may take its place.
+const UNCLAIMED: Duration = SILENT;
+
+/// A claim, and the state of a host, are forgotten as long after they were heard last.
+const OLD: Duration = Duration::from_secs(600);
 
 /// The most services that are known to be held elsewhere.
 const TOLD_MAX: usize = 1024;
@@ -58,11 +67,15 @@ pub enum Report {
 pub(super) struct Peers {
     me: String,
     names: Names,
-    /// When each was heard last.
-    hosts: BTreeMap<String, Instant>,
+    /// Those that are heard, while this host hears all.
+    hosts: BTreeMap<String, Heard>,
     claims: BTreeMap<IpAddr, BTreeMap<String, Instant>>,
     /// Who of this host connects where.
     remotes: BTreeMap<SocketAddr, BTreeSet<ServiceId>>,
+    /// The addresses of these, and when a service connected there last.
+    addresses: BTreeMap<IpAddr, Instant>,
+    /// Whether other subjects are wanted than before.
+    wants_others: bool,
     /// Of the hosts that services of this one connect to.
     states: BTreeMap<String, (State, Instant)>,
     /// What the daemon knows.
@@ -78,6 +91,14 @@ pub(super) struct Peers {
     away: String,
 }
 
+/// When a host was heard.
+#[derive(Debug)]
+struct Heard {
+    last: Instant,
+    /// Since when it has been heard to hear all others.
+    watches: Option<Instant>,
+}
+
 impl Peers {
     pub(super) fn new(me: &str, names: Names) -> Self {
         Self {
@@ -86,6 +107,8 @@ impl Peers {
             hosts: BTreeMap::new(),
             claims: BTreeMap::new(),
             remotes: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            wants_others: false,
             states: BTreeMap::new(),
             foreign: BTreeMap::new(),
             fleet: None,
@@ -98,6 +121,23 @@ impl Peers {
 
     pub(super) fn on_connected(&mut self, now: Instant) {
         self.connected.get_or_insert(now);
+    }
+
+    /// How long this host has heard others.
+    pub(super) fn connected_for(&self, now: Instant) -> Option<Duration> {
+        self.connected.map(|since| now.duration_since(since))
+    }
+
+    /// Forgets what is old.
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        let is_new = |heard: &Instant| now.duration_since(*heard) < OLD;
+        for claims in self.claims.values_mut() {
+            let count = claims.len();
+            claims.retain(|_, heard| is_new(heard));
+            self.wants_others |= claims.len() < count;
+        }
+        self.claims.retain(|_, claims| !claims.is_empty());
+        self.states.retain(|_, (_, heard)| is_new(heard));
     }
 
     pub(super) fn on_disconnected(&mut self, why: &str) {
@@ -113,24 +153,41 @@ impl Peers {
         if alive.leaves {
             self.hosts.remove(host);
         } else if self.hosts.contains_key(host) || self.hosts.len() < HOSTS_MAX {
-            self.hosts.insert(host.to_owned(), now);
+            let connected = self.connected.unwrap_or(now);
+            let heard_on = |before: &&Heard| now.duration_since(before.last.max(connected)) < SILENT;
+            let since = self.hosts.get(host).filter(heard_on).and_then(|before| before.watches);
+            let since = since.unwrap_or(now);
+            self.hosts.insert(host.to_owned(), Heard { last: now, watches: alive.watches.then_some(since) });
         }
         true
     }
 
+    /// This host does not hear all others any more.
+    pub(super) fn forget_hosts(&mut self) {
+        self.hosts.clear();
+    }
+
+    /// Whether this host reports a silent one.
+    pub(super) fn reports_silence(&self) -> bool {
+        self.fleet.as_ref().is_some_and(|fleet| !fleet.silent.is_empty())
+    }
+
     pub(super) fn on_claim(&mut self, address: IpAddr, host: &str, now: Instant) {
-        if !self.addresses().contains(&address) {
+        if !self.addresses.contains_key(&address) {
             return;
         }
         let claims = self.claims.entry(address).or_default();
+        let count = claims.len();
         claims.retain(|_, heard| now.duration_since(*heard) < SILENT);
+        self.wants_others |= claims.len() < count;
         if claims.contains_key(host) || claims.len() < CLAIMS_MAX {
-            claims.insert(host.to_owned(), now);
+            self.wants_others |= claims.insert(host.to_owned(), now).is_none();
         }
     }
 
     pub(super) fn on_state(&mut self, host: &str, state: State, now: Instant) {
-        if self.claimants().contains(host) {
+        let has_room = self.states.contains_key(host) || self.states.len() < STATES_MAX;
+        if has_room && self.claimants().contains(host) {
             self.states.insert(host.to_owned(), (state, now));
         }
     }
@@ -176,21 +233,48 @@ impl Peers {
     }
 
     /// A service of this host connects to an address elsewhere.
-    pub(super) fn connect(&mut self, client: ServiceId, remote: SocketAddr) {
+    pub(super) fn connect(&mut self, client: ServiceId, remote: SocketAddr, now: Instant) {
         if !is_usable(remote.ip()) {
             return;
         }
-        let is_new_address = !self.remotes.keys().any(|known| known.ip() == remote.ip());
-        let is_full = self.remotes.len() >= CONNECTIONS_MAX
-            || is_new_address && self.addresses().len() >= ADDRESSES_MAX;
-        if !is_full || self.remotes.contains_key(&remote) {
+        let is_known = self.addresses.contains_key(&remote.ip());
+        if !is_known && self.addresses.len() >= ADDRESSES_MAX {
+            self.make_room(now);
+        }
+        let has_room = is_known || self.addresses.len() < ADDRESSES_MAX;
+        if has_room && (self.remotes.contains_key(&remote) || self.remotes.len() < CONNECTIONS_MAX) {
             self.remotes.entry(remote).or_default().insert(client);
+            self.addresses.insert(remote.ip(), now);
+            self.wants_others |= !is_known;
         }
     }
 
+    /// Gives up the address that no host claims and that no service has connected to for longest: it is none of the fleet. A
+    /// service that connects to the whole Internet would take all room otherwise.
+    fn make_room(&mut self, now: Instant) {
+        let unclaimed = self.addresses.iter().filter(|(address, last)| {
+            now.duration_since(**last) >= UNCLAIMED && !self.claims.contains_key(address)
+        });
+        let oldest = unclaimed.min_by_key(|(_, last)| **last).map(|(address, _)| *address);
+        let Some(oldest) = oldest else { return };
+        self.addresses.remove(&oldest);
+        self.claims.remove(&oldest);
+        self.remotes.retain(|remote, _| remote.ip() != oldest);
+        self.wants_others = true;
+    }
+
     /// The addresses that services of this host connect to.
-    pub(super) fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.remotes.keys().map(SocketAddr::ip).collect()
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.keys().copied()
+    }
+
+    pub(super) fn want_others(&mut self) {
+        self.wants_others = true;
+    }
+
+    /// Whether other subjects are wanted than when this was asked last.
+    pub(super) fn take_wants_others(&mut self) -> bool {
+        std::mem::take(&mut self.wants_others)
     }
 
     /// The hosts that claim one of them.
@@ -283,30 +367,27 @@ impl Peers {
         let Some(connected) = self.connected else {
             return FleetState { away: Some(self.away.clone()), silent: Vec::new() };
         };
-        self.hosts.retain(|_, heard| now.duration_since(*heard) < FORGOTTEN);
+        self.hosts.retain(|_, heard| now.duration_since(heard.last) < FORGOTTEN);
         if now.duration_since(connected) < SILENT {
             // Each host has as long to be heard again.
             let known = self.fleet.as_ref().map(|fleet| fleet.silent.clone());
             return FleetState { away: None, silent: known.unwrap_or_default() };
         }
-        let is_silent = |heard: Instant| now.duration_since(heard.max(connected)) >= SILENT;
-        let live =
-            || self.hosts.iter().filter(|(_, heard)| !is_silent(**heard)).map(|(name, _)| name.as_str());
-        let known = self.fleet.as_ref().map(|fleet| fleet.silent.as_slice()).unwrap_or_default();
-        let silent = self.hosts.iter().filter(|(_, heard)| is_silent(**heard)).map(|(name, _)| name);
-        // One of those that live reports it, so that it is one alert. What this one has reported stays its own.
-        let mine = silent.filter(|silent| {
-            let rank = |host: &str| rank(host, silent);
-            known.contains(silent) || live().all(|other| rank(other) < rank(&self.me))
+        let is_silent = |heard: &Heard| now.duration_since(heard.last.max(connected)) >= SILENT;
+        let known: BTreeSet<&str> =
+            self.fleet.iter().flat_map(|fleet| &fleet.silent).map(String::as_str).collect();
+        // The first of those that hear all reports it, so that hosts that are lost together are one alert. It has to have heard
+        // them: it was one of those before they were silent. What this host has reported stays its own.
+        let earlier =
+            self.hosts.iter().filter(|(host, heard)| !is_silent(heard) && rank(host) < rank(&self.me));
+        let since = earlier.filter_map(|(_, heard)| heard.watches).min();
+        let mine = self.hosts.iter().filter(|(host, heard)| {
+            is_silent(heard)
+                && (known.contains(host.as_str()) || since.is_none_or(|since| since > heard.last))
         });
-        FleetState { away: None, silent: mine.cloned().collect() }
+        let silent = mine.map(|(host, _)| host.clone()).collect();
+        FleetState { away: None, silent }
     }
-}
-
-fn rank(host: &str, silent: &str) -> (u64, String) {
-    let mut hasher = DefaultHasher::new();
-    (silent, host).hash(&mut hasher);
-    (hasher.finish(), host.to_owned())
 }
 
 #[cfg(test)]

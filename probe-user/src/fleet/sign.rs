@@ -1,6 +1,6 @@
 //! Signatures of messages by the nkeys of hosts (Ed25519), for operators who do not trust their NATS servers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use nkeys::{KeyPair, KeyPairType};
@@ -18,20 +18,20 @@ pub(super) enum SignError {
 }
 
 /// The nkey of this host.
-pub(super) struct Signer(KeyPair);
+#[derive(Clone)]
+pub(super) struct Signer(Arc<KeyPair>);
 
 impl Signer {
     /// From what a credentials file holds. The error says what is wrong.
     pub(super) fn of_credentials(text: &str) -> Result<Self, String> {
         let seed = seed(text).ok_or("the credentials hold no seed of an nkey, which signatures take")?;
-        KeyPair::from_seed(seed).map(Self).map_err(|error| format!("the seed is no nkey: {error}"))
+        KeyPair::from_seed(seed)
+            .map(|pair| Self(Arc::new(pair)))
+            .map_err(|error| format!("the seed is no nkey: {error}"))
     }
 
-    pub(super) fn sign(&self, subject: &str, sequence: u64, body: &[u8]) -> Option<String> {
-        self.0
-            .sign(&Signed { subject, sequence, body }.bytes())
-            .ok()
-            .map(|bytes| STANDARD_NO_PAD.encode(bytes))
+    pub(super) fn sign(&self, signed: &Signed<'_>) -> Option<String> {
+        self.0.sign(&signed.bytes()).ok().map(|bytes| STANDARD_NO_PAD.encode(bytes))
     }
 }
 
@@ -109,8 +109,8 @@ mod tests {
         let pair = KeyPair::new_user();
         let signer = Signer::of_credentials(&pair.seed().unwrap()).unwrap();
         let keys = Keys::read(&format!("# hosts\n\ndb-1 {}\n", pair.public_key())).unwrap();
-        let signature = signer.sign("s.db-1", 3, b"{}").unwrap();
         let right = Signed { subject: "s.db-1", sequence: 3, body: b"{}" };
+        let signature = signer.sign(&right).unwrap();
         assert!(keys.verify("db-1", &right, &signature).is_ok());
         for wrong in [
             Signed { subject: "s.web", ..right },

@@ -72,6 +72,10 @@ pub(super) fn all_alive() -> String {
     format!("$KV.{BUCKET}.alive.*")
 }
 
+pub(super) fn all_states() -> String {
+    format!("$KV.{BUCKET}.state.*")
+}
+
 /// What is held elsewhere because of this host's services.
 pub(super) fn held_by(host: &str) -> String {
     format!("$KV.{BUCKET}.held.{host}.*")

@@ -2,24 +2,34 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use async_nats::jetstream;
+use async_nats::{
+    Message,
+    jetstream::{
+        self,
+        consumer::{DeliverPolicy, push::OrderedConfig},
+    },
+};
 use futures_util::StreamExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
-    bucket,
     client::host_of,
-    connect::{connect_once, foreign},
+    connect::{connect_once, foreign, read_files},
+    events,
     message::{self, Alive, State},
     peers::SILENT,
-    subject::{EVENTS, Key},
+    sign::Keys,
+    subject::{BUCKET, EVENTS, Key, all_alive, all_states, is_host},
 };
 use crate::config;
 
 /// How long the bucket may take to be read.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The bucket is read to its end if nothing of it comes for as long: keys can be forgotten while it is read.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The most hosts that are shown.
 const HOSTS_MAX: usize = 10_000;
@@ -61,49 +71,68 @@ pub struct HostIncident {
 /// All hosts that the bucket knows, by name. The error says what could not be read.
 pub async fn hosts(fleet: &config::Fleet, host_name: &str) -> Result<Vec<Host>, String> {
     let host = host_of(fleet, host_name);
+    let keys = read_files(fleet).map_err(|error| error.to_string())?.keys;
     let client = connect_once(fleet, &host).await?;
-    let read = read(jetstream::new(client));
+    let read = read(jetstream::new(client), keys.as_ref());
     timeout(PATIENCE, read)
         .await
         .unwrap_or_else(|_| Err(format!("the bucket is not read within {PATIENCE:?}")))
 }
 
-async fn read(jetstream: jetstream::Context) -> Result<Vec<Host>, String> {
-    let store = bucket::open(&jetstream).await?;
-    let keys = store.keys().await.map_err(|error| foreign(&error.to_string()))?;
-    tokio::pin!(keys);
+async fn read(jetstream: jetstream::Context, keys: Option<&Keys>) -> Result<Vec<Host>, String> {
+    let failed = |error: String| format!("the bucket {BUCKET} cannot be read: {}", foreign(&error));
+    let stream = jetstream.get_stream_no_info(format!("KV_{BUCKET}")).await;
+    let stream = stream.map_err(|error| failed(error.to_string()))?;
     let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
-    while let Some(key) = keys.next().await {
-        let key = key.map_err(|error| foreign(&error.to_string()))?;
-        let subject = format!("$KV.{}.{key}", super::subject::BUCKET);
-        let Some(read) = Key::read(&subject).filter(|it| matches!(it, Key::Alive(_) | Key::State(_))) else {
-            continue;
-        };
-        let name = read.host().to_owned();
-        if hosts.len() >= HOSTS_MAX && !hosts.contains_key(&name) {
-            continue;
-        }
-        let Ok(Some(entry)) = store.entry(key).await else { continue };
-        let shown = hosts.entry(name.clone()).or_insert_with(|| Host {
-            name: name.clone(),
-            is_silent: true,
-            ..Host::default()
+    for filter_subject in [all_alive(), all_states()] {
+        // One answer with all values: a request for each takes a second with a thousand hosts.
+        let consumer = stream.create_consumer(OrderedConfig {
+            deliver_subject: jetstream.client().new_inbox(),
+            filter_subject,
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            ..OrderedConfig::default()
         });
-        let place = (subject.as_str(), name.as_str());
-        if matches!(read, Key::Alive(_)) {
-            let Ok((alive, _)) = message::read::<Alive>(&entry.value, place, None) else { continue };
-            let age = entry.created.unix_timestamp_nanos();
-            let now = jiff::Timestamp::now().as_nanosecond();
-            let age = Duration::from_nanos(u64::try_from((now - age).max(0)).unwrap_or(u64::MAX));
-            shown.heard_ms = u64::try_from(age.as_millis()).ok();
-            shown.is_silent = age >= SILENT || alive.leaves;
-        } else if let Ok((state, _)) = message::read::<State>(&entry.value, place, None) {
-            let state = state.bounded();
-            shown.left_out = state.left_out;
-            shown.services = state.services.into_iter().map(service).collect();
+        let consumer = consumer.await.map_err(|error| failed(error.to_string()))?;
+        let mut waiting = consumer.cached_info().num_pending;
+        let mut values = consumer.messages().await.map_err(|error| failed(error.to_string()))?;
+        while waiting > 0 {
+            let Ok(Some(value)) = timeout(PAUSE, values.next()).await else { break };
+            let value = value.map_err(|error| failed(error.to_string()))?;
+            let info = value.info().map_err(|error| failed(error.to_string()))?;
+            waiting = info.pending;
+            let published = info.published.unix_timestamp_nanos();
+            show(&mut hosts, &value, keys, published);
         }
     }
     Ok(hosts.into_values().collect())
+}
+
+/// Adds what one value of the bucket says, which was published at this time.
+fn show(hosts: &mut BTreeMap<String, Host>, value: &Message, keys: Option<&Keys>, published: i128) {
+    let (subject, value) = (value.subject.as_str(), value.payload.as_ref());
+    let Some(read) = Key::read(subject) else { return };
+    let name = read.host().to_owned();
+    if hosts.len() >= HOSTS_MAX && !hosts.contains_key(&name) {
+        return;
+    }
+    let place = (subject, name.as_str());
+    let of = |hosts: &mut BTreeMap<String, Host>| {
+        let new = || Host { name: name.clone(), is_silent: true, ..Host::default() };
+        std::mem::take(hosts.entry(name.clone()).or_insert_with(new))
+    };
+    let shown = if matches!(read, Key::Alive(_)) {
+        let Ok((alive, _)) = message::read::<Alive>(value, place, keys) else { return };
+        let now = jiff::Timestamp::now().as_nanosecond();
+        let age = Duration::from_nanos(u64::try_from((now - published).max(0)).unwrap_or(u64::MAX));
+        let heard_ms = u64::try_from(age.as_millis()).ok();
+        Host { heard_ms, is_silent: age >= SILENT || alive.leaves, ..of(hosts) }
+    } else {
+        let Ok((state, _)) = message::read::<State>(value, place, keys) else { return };
+        let state = state.bounded();
+        let left_out = state.left_out;
+        Host { left_out, services: state.services.into_iter().map(service).collect(), ..of(hosts) }
+    };
+    hosts.insert(name, shown);
 }
 
 fn service(service: message::ServiceState) -> HostService {
@@ -120,18 +149,30 @@ fn service(service: message::ServiceState) -> HostService {
     HostService { name: service.name, state: service.state, ports: service.ports, incident }
 }
 
-/// Gives each event of all hosts to `each`, with the name of its host, until that returns false.
+/// Whether an event is signed by the key of its host.
+fn is_signed(event: &Message, host: &str, keys: &Keys) -> bool {
+    let signature = event.headers.as_ref().and_then(|headers| headers.get(events::SIGNATURE));
+    let signed = events::signed(event.subject.as_str(), &event.payload);
+    signature.is_some_and(|signature| keys.verify(host, &signed, signature.as_str()).is_ok())
+}
+
+/// Gives each event of all hosts to `each`, with the name of its host, until that returns false. With a file of keys, those
+/// that their hosts have not signed are left out.
 pub async fn watch(
     fleet: &config::Fleet,
     host_name: &str,
     mut each: impl FnMut(&str, &[u8]) -> bool,
 ) -> Result<(), String> {
     let host = host_of(fleet, host_name);
+    let keys = read_files(fleet).map_err(|error| error.to_string())?.keys;
     let client = connect_once(fleet, &host).await?;
     let mut events = client.subscribe(EVENTS).await.map_err(|error| foreign(&error.to_string()))?;
     while let Some(message) = events.next().await {
         let subject = message.subject.as_str();
-        let Some((_, host)) = subject.rsplit_once('.') else { continue };
+        let Some((_, host)) = subject.rsplit_once('.').filter(|(_, host)| is_host(host)) else { continue };
+        if keys.as_ref().is_some_and(|keys| !is_signed(&message, host, keys)) {
+            continue;
+        }
         if message.payload.len() <= message::MESSAGE_MAX && !each(host, &message.payload) {
             return Ok(());
         }

@@ -11,14 +11,17 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::{
     field::RecordFields,
+    filter::filter_fn,
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::{DefaultFields, Writer},
     },
+    layer::SubscriberExt as _,
     registry::LookupSpan,
+    util::SubscriberInitExt as _,
 };
 
 use crate::{escape::escaped, redact::redact};
@@ -38,10 +41,16 @@ pub fn init(level: Level) {
         .with_target(false);
     let journal = std::env::var("JOURNAL_STREAM").ok();
     if journal.is_some_and(|journal| is_stream(stderr.as_fd(), &journal)) {
-        log.with_ansi(false).event_format(Prioritized).init();
+        log.with_ansi(false).event_format(Prioritized).finish().with(filter_fn(is_ours)).init();
     } else {
-        log.init();
+        log.finish().with(filter_fn(is_ours)).init();
     }
+}
+
+/// Whether a line belongs into the log. The client of NATS logs each refusal of the server, as often as a message is refused;
+/// the fleet says it once a minute.
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    !metadata.target().starts_with("async_nats") || *metadata.level() <= Level::WARN
 }
 
 /// Whether a descriptor is the stream that `$JOURNAL_STREAM` names by device and inode (`systemd.exec(5)`). A child whose

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 47] = [
+const PACKAGES: [&str; 48] = [
     "binutils",
     "bsdutils",
     "busybox-static",
@@ -23,6 +23,7 @@ const PACKAGES: [&str; 47] = [
     "curl",
     "dbus",
     "dnsmasq-base",
+    "docker.io",
     "earlyoom",
     "g++",
     "gcc",

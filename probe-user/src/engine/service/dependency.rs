@@ -234,6 +234,7 @@ impl Service {
         if !self.incident.as_ref().is_some_and(|open| open.rule().blocks == BlockRule::Held) {
             return;
         }
+        let is_foreign = self.incident.as_ref().is_some_and(|open| open.cause().is_foreign());
         let busy = ctx.surroundings.pressed.is_some() || ctx.surroundings.together.is_some();
         if self.cause(ctx).is_some() {
             self.enter(RecoveryState::Idle, None);
@@ -242,8 +243,9 @@ impl Service {
             self.startup
                 .set_grace_until(ctx.now.plus(self.settings.restart.grace.max(Duration::from_secs(1))));
             self.timers.set(Timer::Healing, Some(self.startup.grace_until()));
-        } else if !self.probes.is_empty() && self.fails_beyond_mending() {
-            // Its next failures are judged by themselves.
+        } else if !self.probes.is_empty() && (is_foreign || self.fails_beyond_mending()) {
+            // Its next failures are judged by themselves. That another host says it is well again is no evidence for a restart
+            // here.
             self.enter(RecoveryState::Verifying, None);
         } else {
             let finding = self.unhealed("and its probes still fail", ctx);

@@ -114,6 +114,23 @@ fn a_cause_of_which_nothing_is_known_any_more_holds_nothing() {
 }
 
 #[test]
+fn the_word_that_a_cause_is_well_again_is_no_evidence_for_a_restart() {
+    let mut lab = lab();
+    lab.see(redis(killed()));
+    (0..3).for_each(|_| lab.answer(failing()));
+    assert_eq!(incident(&lab).unwrap().verdict, Verdict::DependencyDown);
+    lab.see(redis(ForeignStanding::Well));
+    lab.answer(failing());
+    // Its grace to heal by itself is over. It is judged by what its own probes say then.
+    lab.wait(Duration::from_secs(60));
+    assert_eq!(lab.restarts_asked(), 0, "{:?}", incident(&lab));
+    (0..3).for_each(|_| lab.answer(failing()));
+    lab.wait(Duration::from_millis(600));
+    let open = incident(&lab).unwrap();
+    assert_eq!((open.verdict, lab.restarts_asked()), (Verdict::Unhealthy, 1), "{}", open.summary);
+}
+
+#[test]
 fn a_service_that_was_healthy_without_it_for_long_does_not_blame_it() {
     let mut lab = lab();
     lab.see(redis(killed()));

@@ -15,7 +15,7 @@ impl Lab {
         let start = Instant::now();
         let mut peers = Peers::new("web", Names::default());
         peers.on_connected(start);
-        peers.connect(API, REDIS.parse().unwrap());
+        peers.connect(API, REDIS.parse().unwrap(), start);
         Self { peers, start }
     }
 
@@ -24,7 +24,7 @@ impl Lab {
     }
 
     fn alive(&mut self, host: &str, seconds: u64) {
-        let alive = Alive { run: "c0ffee00".to_owned(), leaves: false };
+        let alive = Alive { run: "c0ffee00".to_owned(), leaves: false, watches: true };
         self.peers.on_alive(host, alive, "1", self.at(seconds));
     }
 
@@ -165,7 +165,8 @@ fn one_host_reports_a_silent_one_and_a_host_that_leaves_is_not_silent() {
         }
         lab.silent(10);
         reporters += usize::from(lab.silent(12).is_some_and(|silent| silent == ["db"]));
-        lab.peers.on_alive("db", Alive { run: "c0ffee00".to_owned(), leaves: true }, "1", lab.at(13));
+        let leaving = Alive { run: "c0ffee00".to_owned(), leaves: true, watches: false };
+        lab.peers.on_alive("db", leaving, "1", lab.at(13));
         assert_eq!(lab.silent(13).unwrap_or_default(), [""; 0]);
     }
     assert_eq!(reporters, 1);
@@ -187,7 +188,7 @@ fn while_nats_is_away_and_shortly_after_no_host_is_silent() {
 #[test]
 fn two_hosts_of_one_name_are_noticed() {
     let mut peers = Peers::new("web", Names::default());
-    let alive = |run: &str| Alive { run: run.to_owned(), leaves: false };
+    let alive = |run: &str| Alive { run: run.to_owned(), leaves: false, watches: false };
     assert!(peers.on_alive("web", alive("1"), "1", Instant::now()));
     assert!(!peers.on_alive("web", alive("2"), "1", Instant::now()));
 }
@@ -206,4 +207,71 @@ fn what_is_held_elsewhere_is_reported_once_while_it_lasts() {
     lab.peers.on_held("db", Held::default());
     lab.peers.on_held("db", held());
     assert_eq!(reported(&mut lab), 1);
+}
+
+#[test]
+fn hosts_that_are_lost_together_are_reported_by_one_host() {
+    let mut reporters = 0;
+    for me in ["web", "api", "cache"] {
+        let mut lab = Lab::new();
+        lab.peers.me = me.to_owned();
+        let lost: Vec<String> = (0..100).map(|number| format!("db-{number}")).collect();
+        for host in ["web", "api", "cache"].into_iter().chain(lost.iter().map(String::as_str)) {
+            lab.alive(host, 1);
+        }
+        for host in ["web", "api", "cache"] {
+            lab.alive(host, 10);
+        }
+        lab.silent(10);
+        match lab.silent(12).map_or(0, |silent| silent.len()) {
+            0 => {}
+            count => {
+                assert_eq!(count, lost.len());
+                reporters += 1;
+            }
+        }
+    }
+    assert_eq!(reporters, 1);
+}
+
+#[test]
+fn a_host_that_did_not_hear_all_before_is_not_left_to_report_a_silent_one() {
+    let mut lab = Lab::new();
+    let earlier = (0..).map(|number| format!("host-{number}")).find(|host| rank(host) < rank("web"));
+    let earlier = earlier.expect("there is one");
+    let alive = |watches| Alive { run: "c0ffee00".to_owned(), leaves: false, watches };
+    lab.alive("db", 1);
+    lab.peers.on_alive(&earlier, alive(false), "1", lab.at(1));
+    lab.peers.on_alive(&earlier, alive(true), "1", lab.at(8));
+    lab.silent(8);
+    assert_eq!(lab.silent(12), Some(vec!["db".to_owned()]));
+}
+
+#[test]
+fn a_service_that_connects_to_many_addresses_takes_no_room_of_the_fleet() {
+    let mut lab = Lab::new();
+    lab.claim("db", 1);
+    for number in 0..2000_u32 {
+        let address = std::net::Ipv4Addr::from_bits(0x0b00_0000 + number);
+        lab.peers.connect(ServiceId(1), (address, 443).into(), lab.at(1 + u64::from(number) / 10));
+    }
+    assert!(lab.peers.addresses().count() <= ADDRESSES_MAX);
+    assert!(lab.peers.remotes.len() <= CONNECTIONS_MAX);
+    let (now, has) = (lab.at(200), |lab: &Lab, address: [u8; 4]| {
+        lab.peers.addresses().any(|it| it == IpAddr::from(address))
+    });
+    lab.peers.connect(ServiceId(2), "10.9.0.7:5432".parse().unwrap(), now);
+    assert!(has(&lab, [10, 9, 0, 7]), "a new one has room");
+    assert!(has(&lab, [10, 9, 0, 1]), "a claimed one stays");
+}
+
+#[test]
+fn claims_and_states_of_hosts_that_are_gone_are_forgotten() {
+    let mut lab = Lab::new();
+    lab.claim("db", 1);
+    lab.state("db", None, 1);
+    assert!(lab.peers.take_wants_others());
+    lab.peers.forget_old(lab.at(700));
+    assert!(lab.peers.claims.is_empty() && lab.peers.states.is_empty());
+    assert!(lab.peers.take_wants_others() && lab.peers.wanted().is_empty());
 }
