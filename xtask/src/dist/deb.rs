@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use jiff::{Timestamp, fmt::rfc2822, tz::TimeZone};
 
 use super::{machine::Machine, release::Release};
 use crate::{cargo::root, nightly::output};
@@ -24,8 +25,8 @@ fn maintainer() -> String {
 pub(super) fn changelog(release: &Release) -> Result<String> {
     let from = root().join("packaging/debian/changelog");
     let text = fs::read_to_string(&from).with_context(|| format!("cannot read {}", from.display()))?;
-    let time = jiff::Timestamp::from_second(i64::try_from(release.epoch)?)?.to_zoned(jiff::tz::TimeZone::UTC);
-    let time = jiff::fmt::rfc2822::to_string(&time)?;
+    let time = Timestamp::from_second(i64::try_from(release.epoch)?)?.to_zoned_datetime(TimeZone::UTC);
+    let time = rfc2822::to_string(&time)?;
     let text = text.replace("@VERSION@", &release.version).replace("@TIME@", &time);
     Ok(text.replace("@MAINTAINER@", &maintainer()))
 }

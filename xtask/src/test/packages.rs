@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 47] = [
+const PACKAGES: [&str; 48] = [
     "binutils",
     "bsdutils",
     "busybox-static",
@@ -32,6 +32,7 @@ const PACKAGES: [&str; 47] = [
     "iproute2",
     "iptables",
     "libnginx-mod-stream",
+    "lintian",
     "mariadb-server",
     "memcached",
     "mmdebstrap",
