@@ -9,7 +9,7 @@ use hostprobe_tests::{
     lab::probed::{QUICK, restarts, service, start, words},
     network,
     parts::{Certificate, MariadbFolder, Redis, haproxy, haproxy_http, nginx, require, require_root},
-    process::Running,
+    process::{Running, until},
     victim::Victim,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -135,6 +135,44 @@ fn an_application_that_fails_by_itself_is_restarted() {
     hostprobe_tests::http::get(port, "/fail").expect("it answers");
     daemon.wait_for_after(mark, |event| is(event, "restart.request", "app"), LONG);
     daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "app"), LONG);
+    daemon.stop();
+}
+
+/// A service whose later starts do this before it listens.
+fn slow_start(name: &str, port: u16, first: &str, folder: &Path) -> String {
+    let started = folder.join(format!("{name}.started")).display().to_string();
+    let program = victim(port, &[]).join(" ");
+    let script = format!("if [ -e {started} ]; then {first}; fi; : >{started}; exec {program}");
+    let probe = format!("http = \"http://127.0.0.1:{port}/health\"");
+    service(name, &words(&["/bin/sh", "-c", &script]), &probe, QUICK, folder)
+}
+
+#[test]
+fn a_start_that_takes_longer_than_its_grace_is_let_go_on_while_it_works() {
+    if !require_root() {
+        return;
+    }
+    let (folder, ports) = (TempDir::new().expect("a folder"), [free_port(), free_port()]);
+    let go = folder.path().join("go");
+    let work = format!("while ! [ -e {} ]; do :; done", go.display());
+    let services = slow_start("works", ports[0], &work, folder.path())
+        + &slow_start("idles", ports[1], "sleep 1000", folder.path());
+    let mut daemon = start(&services);
+    for name in ["works", "idles"] {
+        wait_until_healthy(&daemon, name);
+    }
+    let mark = daemon.mark();
+    for port in ports {
+        http::get(port, "/abort").ok();
+    }
+    // The third restart of the one is long after the other's grace.
+    until("the idle one is restarted again and again", LONG, || {
+        (restarts(&daemon, mark, "idles").len() >= 3).then_some(())
+    });
+    assert_eq!(restarts(&daemon, mark, "works").len(), 1, "the one after the crash");
+    fs::write(go, "").expect("a file");
+    daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "works"), LONG);
+    assert_eq!(restarts(&daemon, mark, "works").len(), 1);
     daemon.stop();
 }
 

@@ -107,6 +107,11 @@ impl Examination {
         self.switches > 0 || !self.cpu.is_zero()
     }
 
+    /// Whether its processes work: they used a twentieth of a CPU or more, or waited for a disk all the time.
+    pub fn is_at_work(&self) -> bool {
+        self.cpu >= self.over / 20 || self.uninterruptible > 0 || self.writes.is_some()
+    }
+
     /// Whether its processes did nothing although nothing kept them from it.
     pub fn idled(&self) -> bool {
         !self.progressed() && self.starving == 0

@@ -65,7 +65,7 @@ impl Renderer<'_> {
             },
             user: user(&actor.user),
             login: actor.login.as_ref().map(user),
-            terminal: actor.terminal.as_ref().map(|name| self.name(name)),
+            terminal: actor.terminal.as_ref().map(|name| self.foreign_name(name)),
             unit: actor.unit.as_ref().map(|unit| self.foreign_name(unit)),
             ancestors: actor.ancestors.iter().take(self.fit(room::ITEMS)).map(ancestor).collect(),
         }

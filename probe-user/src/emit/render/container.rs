@@ -20,10 +20,10 @@ impl Renderer<'_> {
                 name: self.foreign_name(name),
                 tag: tag.map(|tag| self.foreign_name(tag)).into_iter().collect(),
             }),
-            labels: labels.map(|(name, value)| (self.name(name), self.foreign_name(value))).collect(),
+            labels: labels.map(|(name, value)| (self.foreign_name(name), self.foreign_name(value))).collect(),
             exit_code: container.exit_code,
             oom_killed: container.oom_killed,
-            health: container.health.as_ref().map(|health| self.name(&health.status)),
+            health: container.health.as_ref().map(|health| self.foreign_name(&health.status)),
         });
     }
 }

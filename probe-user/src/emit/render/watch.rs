@@ -69,8 +69,8 @@ impl Renderer<'_> {
         wire::Place {
             pid_namespace: wire::PidNamespace { inode: place.pid_namespace, initial: place.sees_the_host() },
             container: place.container.as_ref().map(|container| wire::OwnContainer {
-                runtime: (!container.runtime.is_empty()).then(|| self.name(&container.runtime)),
-                id: container.id.as_ref().map(|id| self.name(id)),
+                runtime: (!container.runtime.is_empty()).then(|| self.foreign_name(&container.runtime)),
+                id: container.id.as_ref().map(|id| self.foreign_name(id)),
             }),
             cgroup: wire::OwnCgroup {
                 mode: place.cgroups.as_str().to_owned(),

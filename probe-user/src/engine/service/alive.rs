@@ -147,7 +147,8 @@ impl Service {
         let timed_out = failure.is_timeout();
         let is_unexamined = self.generation.liveness.examination().is_none();
         let until = self.generation.liveness.answer_until().filter(|until| *until > ctx.now);
-        if timed_out && self.main.is_some() && is_unexamined && until.is_some() {
+        let is_examined = timed_out || self.may_be_starting(*index, *failure, ctx.now);
+        if is_examined && self.main.is_some() && is_unexamined && until.is_some() {
             let verifying = self.is_verifying();
             self.enter(RecoveryState::Examining { streak, verifying }, until);
             return;
@@ -167,6 +168,9 @@ impl Service {
             return;
         }
         if cause.is_none() && self.awaits_port_check(&streak, ctx) {
+            return;
+        }
+        if cause.is_none() && self.works_on_its_start(&streak, ctx.now) {
             return;
         }
         let heard_by = first_failed.plus(WORD_OF_OTHER_HOSTS);

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::model::{FailureStreak, Fault, RecoveryState, Service, Timer};
+use super::model::{FailureStreak, Fault, ProbeState, RecoveryState, Service, Timer};
 use crate::{
     clock::Timestamp,
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
         own_trouble,
-        rules::{self, Obstacle},
+        rules::{self, Mend, Obstacle},
         verdict::{self, Finding, Remedy},
     },
     fact::{EventId, Examination, Fact, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport, Verdict},
@@ -99,6 +99,26 @@ impl Service {
         self.fail(Fault { since, remedy, ..Fault::now(ctx.now, finding) }, ctx);
     }
 
+    /// Whether its main process is so young that it may still start, though its grace is over: an earlier one has answered,
+    /// and this one has not yet. A process that takes requests and is silent does not start.
+    pub(super) fn may_be_starting(&self, index: usize, failure: ProbeFailure, now: Timestamp) -> bool {
+        let most = self.settings.restart.grace.max(STARTING_MAX);
+        let is_young = self.main.is_some_and(|main| now.since(main.start) < most);
+        let mend = rules::of_failure(failure).mend;
+        is_young
+            && !failure.is_timeout()
+            && matches!(mend, Mend::Restart | Mend::RestartIfAnswered)
+            && self.generation.healthy_at.is_none()
+            && self.probes.get(index).is_some_and(ProbeState::has_been_answered)
+    }
+
+    /// Whether it is seen to work on its start. A restart would begin that again.
+    pub(super) fn works_on_its_start(&self, streak: &FailureStreak, now: Timestamp) -> bool {
+        let examination = self.generation.liveness.examination();
+        self.may_be_starting(streak.index, streak.failure, now)
+            && examination.is_some_and(Examination::is_at_work)
+    }
+
     /// Whether its answers have been slow for long enough.
     fn is_slow<E: Effects>(
         &mut self,
@@ -164,6 +184,9 @@ impl Service {
         }
         if timed_out {
             self.examine(Examination::OVER, Some(ahead), ctx);
+        } else if self.may_be_starting(index, failure, ctx.now) {
+            self.generation.liveness.forget_examination();
+            self.examine(Examination::OVER, None, ctx);
         }
         let examination = self.generation.liveness.examination().filter(|_| timed_out);
         let needed = verdict::failures_needed(self.probes[index].failures(), examination);

@@ -122,6 +122,53 @@ fn a_service_that_does_not_listen_again_after_its_restart_is_restarted_again() {
     assert_eq!(lab.restarts_asked(), 2);
 }
 
+/// A process of an earlier one that has answered, after its grace, with what each examination of it finds.
+fn started_again(seen: impl Fn() -> Examination) -> impl FnMut(&mut Lab) {
+    move |lab: &mut Lab| {
+        lab.refuse();
+        if lab.requested.iter().any(|it| matches!(it, Effect::Examine { .. })) {
+            lab.requested.retain(|it| !matches!(it, Effect::Examine { .. }));
+            lab.see(Observation::Examined(API, Some(seen())));
+        }
+    }
+}
+
+#[test]
+fn a_service_that_works_on_its_start_after_its_grace_is_not_restarted_until_that_takes_too_long() {
+    let mut lab = well();
+    lab.killed(100);
+    lab.see(Observation::RestartOutcome(API, Ok(())));
+    lab.see(Observation::Running(API, ProcessKey { start: lab.now, ..process(101) }));
+    lab.wait(LATER);
+    let mut refuse = started_again(|| Examination { cpu: Duration::from_millis(150), ..at_work() });
+    for _ in 0..20 {
+        refuse(&mut lab);
+        lab.wait(Duration::from_secs(5));
+    }
+    assert_eq!(lab.restarts_asked(), 1, "the one after the kill");
+    lab.wait(Duration::from_secs(300));
+    for _ in 0..3 {
+        refuse(&mut lab);
+    }
+    lab.wait(LATER);
+    assert_eq!(lab.restarts_asked(), 2);
+}
+
+#[test]
+fn a_service_that_does_nothing_after_its_grace_is_restarted() {
+    let mut lab = well();
+    lab.killed(100);
+    lab.see(Observation::RestartOutcome(API, Ok(())));
+    lab.see(Observation::Running(API, ProcessKey { start: lab.now, ..process(101) }));
+    lab.wait(LATER);
+    let mut refuse = started_again(|| Examination { cpu: Duration::ZERO, ..at_work() });
+    for _ in 0..3 {
+        refuse(&mut lab);
+    }
+    lab.wait(LATER);
+    assert_eq!(lab.restarts_asked(), 2);
+}
+
 #[test]
 fn a_probe_of_the_wrong_protocol_is_held_until_it_has_been_answered_once() {
     for failure in [ProbeFailure::Protocol, ProbeFailure::Reset, ProbeFailure::Body, ProbeFailure::Timeout] {

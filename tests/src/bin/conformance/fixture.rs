@@ -11,7 +11,7 @@ use hostprobe::sensor::{
 use tokio::runtime::{Builder, Runtime};
 
 /// For one record. An emulated machine is slow.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub struct Fixture {
     pub sensor: EbpfSensor,

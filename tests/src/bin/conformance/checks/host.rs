@@ -296,7 +296,7 @@ fn memory_error(fixture: &mut Fixture) -> Result<Outcome> {
     const UNCORRECTED: u64 = 1;
     // No text: its address would have to be in the kernel.
     let label = 0;
-    let program = prog_run::newest(Hook::MemoryError.tracepoint())?;
+    let program = prog_run::own(Hook::MemoryError.tracepoint())?;
     let corrected = [0, label, label, 1, 5, 0, 0, 0, ADDRESS, 0, 0, label];
     prog_run::run(&program, &corrected)?;
     let uncorrected = [UNCORRECTED, label, label, 3, 7, 0, 0, 0, ADDRESS, 0, 0, label];

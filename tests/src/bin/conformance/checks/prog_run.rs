@@ -1,6 +1,9 @@
 //! Runs a loaded program with arguments that this kernel would not pass to it.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::{
+    fs,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::loaded_programs;
@@ -21,10 +24,17 @@ pub fn named(name: &str) -> Result<Vec<(u32, OwnedFd)>> {
     Ok(found)
 }
 
-/// The one that was loaded last.
-pub fn newest(name: &str) -> Result<OwnedFd> {
-    let newest = named(name)?.into_iter().max_by_key(|(id, _)| *id);
-    newest.map(|(_, program)| program).with_context(|| format!("no program {name} is loaded"))
+/// The one of this process. Others have theirs attached to the same tracepoint.
+pub fn own(name: &str) -> Result<OwnedFd> {
+    let mut own = Vec::new();
+    for entry in fs::read_dir("/proc/self/fdinfo")?.flatten() {
+        // The descriptor of the folder itself is closed by then.
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let id = text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse::<u32>().ok());
+        own.extend(id);
+    }
+    let found = named(name)?.into_iter().find(|(id, _)| own.contains(id));
+    found.map(|(_, program)| program).with_context(|| format!("this process has no program {name} loaded"))
 }
 
 /// Runs the program on this CPU.
