@@ -21,7 +21,7 @@ records of the programs with what the causing processes know. Every kernel loads
 report the same, which is the second column. The machines have cgroup v2 as the only hierarchy.
 
 `cargo xtask vm` runs the checks (`tests/src/bin/conformance/`) in Debian's kernels, emulated, and on the host. It writes
-this page.
+this page. [kernels-arm64.md](kernels-arm64.md) is the same for an arm64 kernel.
 
 ",
 };
