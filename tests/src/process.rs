@@ -346,6 +346,12 @@ mod tests {
     }
 }
 
+/// What `ptrace` takes: the C libraries declare its first argument differently.
+#[cfg(target_env = "musl")]
+type TraceRequest = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type TraceRequest = libc::c_uint;
+
 /// A process that the current thread traces and keeps stopped, as a debugger does, until it is dropped.
 #[derive(Debug)]
 pub struct Traced(libc::pid_t);
@@ -362,7 +368,7 @@ impl Traced {
         traced
     }
 
-    fn of_each_thread(&self, request: libc::c_uint) {
+    fn of_each_thread(&self, request: TraceRequest) {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.0)).expect("it lives");
         let threads = threads.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse::<i32>().ok());
         for thread in threads {

@@ -61,7 +61,8 @@ impl Guest {
     }
 }
 
-/// Runs the checks and prints the table. A table of all kernels without a failure becomes `docs/kernels.md`.
+/// Runs the checks and prints the table. A table without a failure becomes `docs/kernels.md`, or
+/// `docs/kernels-arm64.md`, if it is of all kernels of such a page.
 pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
     let available = || DEBIAN.iter().map(|it| it.name).chain([HOST]);
     if let Some(unknown) = arguments.kernels.iter().find(|it| !available().any(|name| name == *it)) {
@@ -125,10 +126,15 @@ pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
     }
     // What failed is at its end, where people look first.
     println!("{table}");
+    let page = match wanted[..] {
+        _ if all => Some(table::USUAL),
+        ["arm64"] => Some(table::ARM64),
+        _ => None,
+    };
     // A failed run must not replace the page.
-    if all && table.passed() {
-        let page = root().join("docs/kernels.md");
-        fs::write(&page, table.page()).with_context(|| format!("cannot write {}", page.display()))?;
+    if let Some(page) = page.filter(|_| table.passed()) {
+        let path = root().join(page.file);
+        fs::write(&path, table.page(&page)).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if arguments.record {
         for column in &columns {

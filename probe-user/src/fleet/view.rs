@@ -36,6 +36,7 @@ const HOSTS_MAX: usize = 10_000;
 
 /// One host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "FleetHost")]
 pub struct Host {
     pub name: String,
     /// Since when it was heard last, in milliseconds, by the clock of the server.
@@ -47,6 +48,7 @@ pub struct Host {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "FleetService")]
 pub struct HostService {
     pub name: String,
     pub state: String,
@@ -56,6 +58,7 @@ pub struct HostService {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "FleetIncident")]
 pub struct HostIncident {
     pub id: String,
     pub verdict: String,

@@ -102,7 +102,7 @@ pub(super) fn routes(shown: &Shown) -> Vec<Route> {
             "The hosts of the fleet with their services, as NATS has them.",
             &[],
             vec![
-                Answer::json::<super::hosts::Answer>("The hosts; none without a fleet."),
+                Answer::json::<super::hosts::FleetHosts>("The hosts; none without a fleet."),
                 Answer::text(503, "NATS does not answer."),
             ],
             get(hosts),

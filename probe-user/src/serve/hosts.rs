@@ -33,7 +33,7 @@ pub struct Hosts {
 
 /// The answer of `/api/v1/hosts`.
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Answer {
+pub(super) struct FleetHosts {
     /// Whether this host takes part in a fleet.
     pub(super) fleet: bool,
     pub(super) hosts: Vec<Host>,
@@ -44,9 +44,9 @@ impl Hosts {
         Self { fleet: fleet.map(|fleet| Arc::new((fleet, host_name.to_owned()))), ..Self::default() }
     }
 
-    pub(super) async fn ask(&self) -> Result<Answer, String> {
+    pub(super) async fn ask(&self) -> Result<FleetHosts, String> {
         let Some(fleet) = self.fleet.clone() else {
-            return Ok(Answer { fleet: false, hosts: Vec::new() });
+            return Ok(FleetHosts { fleet: false, hosts: Vec::new() });
         };
         let mut latest = self.latest.lock().await;
         let fresh = latest.as_ref().filter(|(at, _)| at.elapsed() < STANDS);
@@ -58,7 +58,7 @@ impl Hosts {
                 known
             }
         };
-        known.map(|hosts| Answer { fleet: true, hosts: hosts.to_vec() })
+        known.map(|hosts| FleetHosts { fleet: true, hosts: hosts.to_vec() })
     }
 }
 

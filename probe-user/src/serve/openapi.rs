@@ -170,6 +170,16 @@ mod tests {
         assert!(found == expected, "docs/openapi.json is out of date: run this test with UPDATE_DOCS=1");
     }
 
+    /// The generator adds a number where two types share a name.
+    #[test]
+    fn no_schema_has_a_number_for_a_name() {
+        let document = serve::openapi();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        let numbered: Vec<_> =
+            schemas.keys().filter(|name| name.ends_with(|it: char| it.is_ascii_digit())).collect();
+        assert!(numbered.is_empty() && !schemas.contains_key("Answer"), "{numbered:?}");
+    }
+
     #[test]
     fn each_operation_has_an_id_of_its_own_and_names_only_schemas_that_exist() {
         let document = serve::openapi();

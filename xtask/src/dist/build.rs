@@ -19,6 +19,11 @@ pub(super) fn program(machine: Machine, profile: &str) -> Result<PathBuf> {
     let mut build = command(&["build", "--locked", "-p", "hostprobe", "--bin", "hostprobe"]);
     build.args(["--profile", profile, "--message-format", "json-render-diagnostics"]);
     for_machine(&mut build, machine)?;
+    if !machine.has_static_pie() {
+        let linker = format!("CARGO_TARGET_{}_LINKER", triple.replace('-', "_").to_uppercase());
+        build.env(linker, root().join("xtask/src/dist/static_pie.sh"));
+        build.env("STATIC_PIE_COMPILER", machine.compiler().unwrap_or("cc"));
+    }
     // Places in messages of a panic name no folder of the machine that built it.
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     for (from, to) in [(root(), "hostprobe"), (cargo_home()?, "cargo")] {

@@ -54,6 +54,14 @@ impl Machine {
         }
     }
 
+    /// Whether rustc itself links static programs for it that are loaded at any address.
+    pub fn has_static_pie(self) -> bool {
+        match self {
+            Self::X86_64 => true,
+            Self::Aarch64 => false,
+        }
+    }
+
     pub fn strip(self) -> &'static str {
         match self {
             Self::Aarch64 if !self.is_here() => "aarch64-linux-gnu-strip",

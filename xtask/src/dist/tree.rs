@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
+    deb,
     manual::Manual,
     release::{Program, Release},
 };
@@ -104,6 +105,12 @@ impl Tree<'_> {
             staged.copy(&packaging.join(from), to, 0o644)?;
         }
         staged.copy(self.sbom, "/usr/share/doc/hostprobe/sbom.cdx.json", 0o644)?;
+        if self.kind == Kind::Deb {
+            let changelog = self.compressed(deb::changelog(self.release)?.as_bytes())?;
+            staged.write("/usr/share/doc/hostprobe/changelog.gz", &changelog)?;
+            let overrides = packaging.join("debian/lintian-overrides");
+            staged.copy(&overrides, "/usr/share/lintian/overrides/hostprobe", 0o644)?;
+        }
         // For `hostprobe discover --write`, and whatever an operator adds.
         fs::create_dir_all(staged.path("/etc/hostprobe/conf.d"))?;
         for page in &self.manual.pages {

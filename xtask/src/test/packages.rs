@@ -33,6 +33,7 @@ const PACKAGES: [&str; 48] = [
     "iproute2",
     "iptables",
     "libnginx-mod-stream",
+    "lintian",
     "mariadb-server",
     "memcached",
     "mmdebstrap",

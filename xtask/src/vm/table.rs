@@ -4,8 +4,16 @@ use std::fmt;
 
 use super::results::{HOST, Outcome, Results};
 
-/// The text above the table in the documentation.
-const PREAMBLE: &str = "\
+/// A page of the documentation that holds a table, and the text above it.
+pub struct Page {
+    pub file: &'static str,
+    preamble: &'static str,
+}
+
+/// Of the kernels of every run.
+pub const USUAL: Page = Page {
+    file: "docs/kernels.md",
+    preamble: "\
 # Kernels
 
 The eBPF programs of hostprobe in real kernels. Each row is an event that the checks cause in each kernel. They compare the
@@ -13,9 +21,22 @@ records of the programs with what the causing processes know. Every kernel loads
 report the same, which is the second column. The machines have cgroup v2 as the only hierarchy.
 
 `cargo xtask vm` runs the checks (`tests/src/bin/conformance/`) in Debian's kernels, emulated, and on the host. It writes
-this page.
+this page. [kernels-arm64.md](kernels-arm64.md) is the same for an arm64 kernel.
 
-";
+",
+};
+
+/// Of the kernel of another machine.
+pub const ARM64: Page = Page {
+    file: "docs/kernels-arm64.md",
+    preamble: "\
+# An arm64 kernel
+
+The checks of [kernels.md](kernels.md) in Debian's kernel for arm64, on an emulated processor (Cortex-A72, two of them).
+`cargo xtask vm arm64` builds their program for aarch64, runs it there, and writes this page.
+
+",
+};
 
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -84,8 +105,8 @@ impl Table {
         self.faults.is_empty() && self.rows.len() > 1
     }
 
-    pub fn page(&self) -> String {
-        format!("{PREAMBLE}{self}")
+    pub fn page(&self, page: &Page) -> String {
+        format!("{}{self}", page.preamble)
     }
 }
 
