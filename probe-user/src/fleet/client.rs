@@ -149,8 +149,8 @@ struct Member<T> {
     said_missing: Option<Instant>,
     said_refusal: Option<Instant>,
     said_away: bool,
-    /// What the latest try to connect met.
-    why_away: String,
+    /// Why the server cannot be reached is to be found out: the client that tries again and again keeps that to itself.
+    asks_why: bool,
     away_since: Option<Instant>,
     /// When the bucket and the stream are looked for next; None while that is under way.
     ensure_due: Option<Instant>,
@@ -163,6 +163,8 @@ enum Asked {
     Ensured(Result<(), String>),
     /// Whether this host is one that hears all others.
     IsWatcher(Result<bool, String>),
+    /// Why the server cannot be reached; None if it can be by now.
+    Away(Option<String>),
 }
 
 async fn run<T: From<Report> + Send + 'static>(
@@ -209,7 +211,7 @@ async fn run<T: From<Report> + Send + 'static>(
         said_missing: None,
         said_refusal: None,
         said_away: false,
-        why_away: "no answer".to_owned(),
+        asks_why: false,
         away_since: Some(Instant::now()),
         ensure_due: Some(Instant::now()),
         role: Role::default(),
@@ -256,12 +258,18 @@ async fn run<T: From<Report> + Send + 'static>(
             Some(done) = asking.join_next(), if !asking.is_empty() => match done {
                 Ok(Asked::Ensured(done)) => member.on_ensured(done),
                 Ok(Asked::IsWatcher(is_one)) => member.on_role(is_one),
+                Ok(Asked::Away(None)) => {}
+                Ok(Asked::Away(Some(why))) => tracing::warn!("fleet: NATS cannot be reached: {why}"),
                 // It has panicked, and is asked again.
                 Err(_) => {
                     member.on_ensured(Ok(()));
                     member.on_role(Err("the hosts in the bucket are not listed".to_owned()));
                 }
             }
+        }
+        if std::mem::take(&mut member.asks_why) {
+            let (fleet, host) = (fleet.clone(), member.host.clone());
+            asking.spawn(async move { Asked::Away(connect_once(&fleet, &host).await.err()) });
         }
         if member.peers.take_wants_others() {
             member.subscribe_to_wanted().await;
@@ -294,8 +302,6 @@ impl<T: From<Report> + Send + 'static> Member<T> {
                     );
                 }
             }
-            Event::ServerError(error) => self.why_away = foreign(&error.to_string()),
-            Event::ClientError(error) => self.why_away = foreign(&error.to_string()),
             _ => {}
         }
     }
@@ -317,9 +323,7 @@ impl<T: From<Report> + Send + 'static> Member<T> {
         } else {
             let since = *self.away_since.get_or_insert(now);
             if now.duration_since(since) >= AWAY {
-                if !std::mem::replace(&mut self.said_away, true) {
-                    tracing::warn!("fleet: NATS cannot be reached: {}", self.why_away);
-                }
+                self.asks_why |= !std::mem::replace(&mut self.said_away, true);
                 self.peers.on_disconnected("NATS cannot be reached");
             }
         }

@@ -1,6 +1,6 @@
 //! The connection to NATS, with bounds on what waits for it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{error::Error, path::PathBuf, time::Duration};
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use tokio::sync::mpsc;
@@ -127,9 +127,23 @@ pub(super) async fn connect_once(fleet: &config::Fleet, host: &str) -> Result<Cl
     let connected = tokio::time::timeout(2 * CONNECTION, options.max_reconnects(1).connect(servers)).await;
     match connected {
         Ok(Ok(client)) => Ok(client),
-        Ok(Err(error)) => Err(foreign(&error.to_string())),
+        Ok(Err(error)) => Err(foreign(&reasons(&error))),
         Err(_) => Err(format!("no answer within {:?}", 2 * CONNECTION)),
     }
+}
+
+/// An error with what caused it: the first alone says little, such as "IO error".
+fn reasons(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next.filter(|_| text.len() < 1000) {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 /// A text of the server, safe to show.
