@@ -1,0 +1,195 @@
+//! Whether hostprobe has made of a round what is right: the oracle knows what was done, and reads what the streams say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{
+    fault::{End, Fault},
+    plan::{Planned, Round, Surroundings},
+    services::{SERVICES, Spec, of_name},
+};
+use crate::{
+    daemon::event_action,
+    incident_events::{number, text},
+};
+
+/// Verdicts of services that are only slow because the host is busy. They have no action.
+const LOAD: [&str; 3] = ["overloaded", "slow", "backlog_full"];
+
+/// The verdicts of a service that fails because of another one. They have no action.
+const CAUSED_ELSEWHERE: [&str; 2] = ["dependency_down", "network"];
+
+/// How the daemon finds a service that ended while no daemon ran.
+const UNSEEN: [&str; 3] = ["exited", "killed", "crashed"];
+
+/// What a round has shown.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// The incidents that opened: their ids and services.
+    pub opened: BTreeMap<String, String>,
+    /// Those of them that have to be told by themselves.
+    pub due: BTreeSet<String>,
+    pub restarts: usize,
+    /// Incidents of services that are well, for the load of the host. None of them had an action.
+    pub of_load: usize,
+    /// Incidents of services that wait for another one.
+    pub held: usize,
+    /// Incidents that a later life of the daemon took up.
+    pub taken_up: BTreeSet<String>,
+    /// Records that were lost and counted.
+    pub lost: u64,
+    /// What was wrong.
+    pub wrong: Vec<String>,
+}
+
+/// What the stream of a round says of a service.
+#[derive(Default)]
+struct Story {
+    /// Its incidents with the verdict of their opening, in order.
+    opened: Vec<(String, String)>,
+    /// Every verdict that it had.
+    verdicts: Vec<String>,
+    /// The reasons of the restarts that no operator ordered.
+    restarts: Vec<String>,
+    resolved: BTreeSet<String>,
+}
+
+/// Judges the events of a round.
+pub fn judge(round: &Round, events: &[Value]) -> Shown {
+    let mut shown = Shown::default();
+    let mut stories: BTreeMap<&str, Story> =
+        SERVICES.iter().map(|spec| (spec.name, Story::default())).collect();
+    for event in events {
+        let action = event_action(event);
+        if action == "stream.loss" {
+            shown.lost +=
+                number(event, "loss.count").and_then(|count| u64::try_from(count).ok()).unwrap_or(0);
+            shown.wrong.extend(wrong_with_loss(round, event));
+        }
+        let Some(story) = stories.get_mut(text(event, "service.name")) else { continue };
+        let (id, verdict) = (text(event, "incident.id"), text(event, "incident.verdict"));
+        match action {
+            "incident.open" => {
+                story.opened.push((id.to_owned(), verdict.to_owned()));
+                story.verdicts.push(verdict.to_owned());
+                shown.opened.insert(id.to_owned(), text(event, "service.name").to_owned());
+            }
+            "incident.update" => story.verdicts.push(verdict.to_owned()),
+            "incident.resolve" => drop(story.resolved.insert(id.to_owned())),
+            "restart.request" if !text(event, "restart.reason").contains("started by") => {
+                story.restarts.push(text(event, "restart.reason").to_owned());
+            }
+            _ => {}
+        }
+        if action.starts_with("incident.") && !id.starts_with(text(event, "agent.ephemeral_id")) {
+            shown.taken_up.insert(id.to_owned());
+        }
+    }
+    for (name, story) in &stories {
+        shown.restarts += story.restarts.len();
+        for (id, verdict) in story.opened.iter().filter(|(id, _)| !story.resolved.contains(id)) {
+            shown.wrong.push(format!("{name}: the incident {id} ({verdict}) has no end"));
+        }
+        match round.faults.iter().find(|planned| planned.service.name == *name) {
+            Some(planned) => of_hit(round, planned, story, &mut shown),
+            None => of_well(round, of_name(name), story, &mut shown),
+        }
+    }
+    shown
+}
+
+/// A service that something was done to.
+fn of_hit(round: &Round, planned: &Planned, story: &Story, shown: &mut Shown) {
+    let (name, kind) = (planned.service.name, planned.fault.kind());
+    let mut wrong = |what: String| shown.wrong.push(format!("{name}: {}: {what}", kind.name));
+    let is_load = |verdict: &str| LOAD.contains(&verdict) && !kind.verdicts.contains(&verdict);
+    let own: Vec<&(String, String)> = story.opened.iter().filter(|(_, verdict)| !is_load(verdict)).collect();
+    let incidents = &story.opened;
+    match (kind.end, own.len()) {
+        (End::NoFault, 0) | (End::Restart | End::Undone | End::Itself, 1) => {}
+        (End::Operator, 1..) => {}
+        (_, count) => wrong(format!("{count} incidents: {incidents:?}")),
+    }
+    let is_right = |verdict: &str| {
+        kind.verdicts.contains(&verdict)
+            // What it died of before a daemon ran is not known.
+            || round.end.is_some() && kind.end == End::Restart && UNSEEN.contains(&verdict)
+            // It has no verdict of its own where its connections are examined.
+            || planned.fault == Fault::RemoteDown && CAUSED_ELSEWHERE.contains(&verdict)
+    };
+    for (_, verdict) in own.iter().filter(|(_, verdict)| !is_right(verdict)) {
+        wrong(format!("the verdict {verdict}"));
+    }
+    match (kind.end, story.restarts.len()) {
+        (End::Restart | End::Operator, 1..) | (End::Undone | End::Itself | End::NoFault, 0) => {}
+        // Its budget may be spent by an earlier round.
+        (End::Operator, 0) => {}
+        (_, count) => wrong(format!("{count} restarts: {:?}", story.restarts)),
+    }
+    let due = own.iter().map(|(id, _)| id.clone());
+    shown.due.extend(due);
+    shown.of_load += story.opened.len() - own.len();
+}
+
+/// A service that nothing was done to: it is not restarted.
+fn of_well(round: &Round, spec: &Spec, story: &Story, shown: &mut Shown) {
+    let name = spec.name;
+    if !story.restarts.is_empty() {
+        shown.wrong.push(format!("{name} was well and was restarted: {:?}", story.restarts));
+    }
+    let waits = round.faults.iter().any(|planned| needs(spec, planned.service));
+    for (id, verdict) in &story.opened {
+        if LOAD.contains(&verdict.as_str()) {
+            shown.of_load += 1;
+        } else if waits && CAUSED_ELSEWHERE.contains(&verdict.as_str()) {
+            shown.held += 1;
+        } else if waits && verdict == "unhealthy" {
+            // A proxy that answers for its application, before that one's own incident.
+            shown.held += 1;
+        } else {
+            shown.wrong.push(format!("{name} was well and had the incident {id}: {verdict}"));
+        }
+    }
+}
+
+/// Whether a service needs another one, directly or over others.
+fn needs(spec: &Spec, other: &Spec) -> bool {
+    spec.needs.is_some_and(|needed| needed == other.name || needs(of_name(needed), other))
+}
+
+/// Records are lost only where the round has done that, and counted then.
+fn wrong_with_loss(round: &Round, event: &Value) -> Option<String> {
+    let class = text(event, "loss.class");
+    let is_due = match round.surroundings {
+        Surroundings::RingsOverrun => class != "exit_watched" && class != "events",
+        Surroundings::Forks | Surroundings::SocketsFlooded => class != "exit_watched" && class != "events",
+        Surroundings::DiskFull => matches!(class, "recording" | "state" | "output" | "fleet"),
+        Surroundings::Calm
+        | Surroundings::NoDescriptors
+        | Surroundings::PageFlooded
+        | Surroundings::MuteClients
+        | Surroundings::ReceiversFail
+        | Surroundings::NatsDown
+        | Surroundings::Starved => false,
+    };
+    (!is_due).then(|| format!("a loss: {}", text(event, "message")))
+}
+
+/// What is wrong with the numbers of a stream, which count from 1 without a gap.
+pub fn sequence(events: &[Value]) -> Option<String> {
+    let gap =
+        (1_u64..).zip(events).find(|(number, event)| event["event"]["sequence"].as_u64() != Some(*number));
+    gap.map(|(number, event)| {
+        format!("event {number} of a stream has the number {}", event["event"]["sequence"])
+    })
+}
+
+/// Services of a status that are not healthy, or have an incident.
+pub fn trouble_in(status: &Value) -> Vec<String> {
+    let Some(services) = status["services"].as_array().filter(|services| !services.is_empty()) else {
+        return vec!["no service is known".to_owned()];
+    };
+    let troubled = services.iter().filter(|it| it["state"] != "healthy" || !it["incident"].is_null());
+    troubled.map(|it| format!("{} {} {} {}", it["name"], it["state"], it["verdict"], it["summary"])).collect()
+}
