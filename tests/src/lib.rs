@@ -32,6 +32,7 @@ pub mod lab;
 pub mod latch;
 pub mod leftovers;
 pub mod lineage;
+pub mod listeners;
 pub mod loop_disk;
 pub mod many_processes;
 pub mod matrix;

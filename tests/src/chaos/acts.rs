@@ -84,7 +84,7 @@ pub(super) fn settle(lab: &mut Lab, planned: &Planned, pids: &Pids) -> Result<()
     let name = planned.service.name;
     match planned.fault {
         Fault::Slow => {
-            lab.wait_for_verdict(name, kind.verdicts)?;
+            lab.wait_for_verdict(name, &[kind.verdicts, &["overloaded"]].concat())?;
             http::get(lab.services.port(name), "/slow?ms=0").context("it answers slowly")?;
         }
         Fault::Frozen => {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -26,6 +26,7 @@ use crate::{
     http::{self, free_port},
     incident_events::{is, text},
     leftovers::Leftovers,
+    listeners,
     loop_disk::LoopDisk,
     parts::{Alertmanager, built},
     process::Running,
@@ -34,7 +35,7 @@ use crate::{
 };
 
 /// Far more than anything here takes: reaching it is a failure.
-pub(super) const LONG: Duration = Duration::from_secs(90);
+pub(super) const LONG: Duration = Duration::from_secs(300);
 
 /// Between two looks at what does not tell when it changes.
 const LOOK: Duration = Duration::from_millis(200);
@@ -301,6 +302,18 @@ impl Lab {
     /// A folder for what surrounds the daemon.
     pub(super) fn place(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+}
+
+impl Drop for Lab {
+    /// A daemon that was not ended in order leaves its services.
+    fn drop(&mut self) {
+        self.daemon.signal(Signal::KILL);
+        let ports: Vec<u16> = self.services.there().map(|spec| self.services.port(spec.name)).collect();
+        for pid in listeners::on(&ports).into_iter().filter_map(|pid| Pid::from_raw(pid.cast_signed())) {
+            // It may have ended meanwhile.
+            let _ = kill_process(pid, Signal::KILL);
+        }
     }
 }
 

@@ -46,13 +46,45 @@ pub struct Shown {
 /// What the stream of a round says of a service.
 #[derive(Default)]
 struct Story {
-    /// Its incidents with the verdict of their opening, in order.
-    opened: Vec<(String, String)>,
-    /// Every verdict that it had.
-    verdicts: Vec<String>,
+    /// Its incidents with the verdicts that they had, in order.
+    incidents: Vec<(String, Vec<String>)>,
+    /// Those of them that opened in this round.
+    opened: BTreeSet<String>,
     /// The reasons of the restarts that no operator ordered.
     restarts: Vec<String>,
     resolved: BTreeSet<String>,
+}
+
+impl Story {
+    /// Takes in an event of the service.
+    fn take(&mut self, event: &Value) {
+        let (id, verdict) = (text(event, "incident.id"), text(event, "incident.verdict"));
+        match event_action(event) {
+            "incident.open" => {
+                self.opened.insert(id.to_owned());
+                self.incidents.push((id.to_owned(), vec![verdict.to_owned()]));
+            }
+            "incident.update" => match self.incidents.iter_mut().find(|(known, _)| known == id) {
+                Some((_, verdicts)) => verdicts.push(verdict.to_owned()),
+                None => self.incidents.push((id.to_owned(), vec![verdict.to_owned()])),
+            },
+            "incident.resolve" => drop(self.resolved.insert(id.to_owned())),
+            "restart.request" if !text(event, "restart.reason").contains("started by") => {
+                self.restarts.push(text(event, "restart.reason").to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    /// Its incidents that the load of the host alone does not explain, with the first verdict that says so.
+    fn beyond_load(&self, expected: &[&str]) -> Vec<(&str, &str)> {
+        let is_beyond = |verdict: &str| !LOAD.contains(&verdict) || expected.contains(&verdict);
+        let found = self.incidents.iter().filter_map(|(id, verdicts)| {
+            let verdict = verdicts.iter().find(|verdict| is_beyond(verdict))?;
+            Some((id.as_str(), verdict.as_str()))
+        });
+        found.collect()
+    }
 }
 
 /// Judges the events of a round.
@@ -61,26 +93,16 @@ pub fn judge(round: &Round, events: &[Value]) -> Shown {
     let mut stories: BTreeMap<&str, Story> =
         SERVICES.iter().map(|spec| (spec.name, Story::default())).collect();
     for event in events {
-        let action = event_action(event);
+        let (action, id) = (event_action(event), text(event, "incident.id"));
         if action == "stream.loss" {
             shown.lost +=
                 number(event, "loss.count").and_then(|count| u64::try_from(count).ok()).unwrap_or(0);
             shown.wrong.extend(wrong_with_loss(round, event));
         }
         let Some(story) = stories.get_mut(text(event, "service.name")) else { continue };
-        let (id, verdict) = (text(event, "incident.id"), text(event, "incident.verdict"));
-        match action {
-            "incident.open" => {
-                story.opened.push((id.to_owned(), verdict.to_owned()));
-                story.verdicts.push(verdict.to_owned());
-                shown.opened.insert(id.to_owned(), text(event, "service.name").to_owned());
-            }
-            "incident.update" => story.verdicts.push(verdict.to_owned()),
-            "incident.resolve" => drop(story.resolved.insert(id.to_owned())),
-            "restart.request" if !text(event, "restart.reason").contains("started by") => {
-                story.restarts.push(text(event, "restart.reason").to_owned());
-            }
-            _ => {}
+        story.take(event);
+        if action == "incident.open" {
+            shown.opened.insert(id.to_owned(), text(event, "service.name").to_owned());
         }
         if action.starts_with("incident.") && !id.starts_with(text(event, "agent.ephemeral_id")) {
             shown.taken_up.insert(id.to_owned());
@@ -88,8 +110,11 @@ pub fn judge(round: &Round, events: &[Value]) -> Shown {
     }
     for (name, story) in &stories {
         shown.restarts += story.restarts.len();
-        for (id, verdict) in story.opened.iter().filter(|(id, _)| !story.resolved.contains(id)) {
-            shown.wrong.push(format!("{name}: the incident {id} ({verdict}) has no end"));
+        for (id, verdicts) in story.incidents.iter().filter(|(id, _)| !story.resolved.contains(id)) {
+            // The host may be busy for longer than a round.
+            if verdicts.last().is_some_and(|verdict| !LOAD.contains(&verdict.as_str())) {
+                shown.wrong.push(format!("{name}: the incident {id} has no end: {verdicts:?}"));
+            }
         }
         match round.faults.iter().find(|planned| planned.service.name == *name) {
             Some(planned) => of_hit(round, planned, story, &mut shown),
@@ -103,33 +128,30 @@ pub fn judge(round: &Round, events: &[Value]) -> Shown {
 fn of_hit(round: &Round, planned: &Planned, story: &Story, shown: &mut Shown) {
     let (name, kind) = (planned.service.name, planned.fault.kind());
     let mut wrong = |what: String| shown.wrong.push(format!("{name}: {}: {what}", kind.name));
-    let is_load = |verdict: &str| LOAD.contains(&verdict) && !kind.verdicts.contains(&verdict);
-    let own: Vec<&(String, String)> = story.opened.iter().filter(|(_, verdict)| !is_load(verdict)).collect();
-    let incidents = &story.opened;
+    let own = story.beyond_load(kind.verdicts);
     match (kind.end, own.len()) {
-        (End::NoFault, 0) | (End::Restart | End::Undone | End::Itself, 1) => {}
-        (End::Operator, 1..) => {}
-        (_, count) => wrong(format!("{count} incidents: {incidents:?}")),
+        (End::NoFault, 0) | (End::Restart | End::Undone | End::Itself, 1) | (End::Operator, 1..) => {}
+        // Slow answers on a host that is busy.
+        (End::Undone, 0) if planned.fault == Fault::Slow && !story.incidents.is_empty() => {}
+        (_, count) => wrong(format!("{count} incidents: {:?}", story.incidents)),
     }
     let is_right = |verdict: &str| {
         kind.verdicts.contains(&verdict)
             // What it died of before a daemon ran is not known.
             || round.end.is_some() && kind.end == End::Restart && UNSEEN.contains(&verdict)
-            // It has no verdict of its own where its connections are examined.
+            // The errors of its clients may tell first.
             || planned.fault == Fault::RemoteDown && CAUSED_ELSEWHERE.contains(&verdict)
     };
     for (_, verdict) in own.iter().filter(|(_, verdict)| !is_right(verdict)) {
         wrong(format!("the verdict {verdict}"));
     }
     match (kind.end, story.restarts.len()) {
-        (End::Restart | End::Operator, 1..) | (End::Undone | End::Itself | End::NoFault, 0) => {}
-        // Its budget may be spent by an earlier round.
-        (End::Operator, 0) => {}
+        (End::Restart, 1..) | (End::Operator, _) | (End::Undone | End::Itself | End::NoFault, 0) => {}
         (_, count) => wrong(format!("{count} restarts: {:?}", story.restarts)),
     }
-    let due = own.iter().map(|(id, _)| id.clone());
-    shown.due.extend(due);
-    shown.of_load += story.opened.len() - own.len();
+    let opened = own.iter().filter(|(id, _)| story.opened.contains(*id));
+    shown.due.extend(opened.map(|(id, _)| (*id).to_owned()));
+    shown.of_load += story.incidents.len() - own.len();
 }
 
 /// A service that nothing was done to: it is not restarted.
@@ -139,13 +161,11 @@ fn of_well(round: &Round, spec: &Spec, story: &Story, shown: &mut Shown) {
         shown.wrong.push(format!("{name} was well and was restarted: {:?}", story.restarts));
     }
     let waits = round.faults.iter().any(|planned| needs(spec, planned.service));
-    for (id, verdict) in &story.opened {
-        if LOAD.contains(&verdict.as_str()) {
-            shown.of_load += 1;
-        } else if waits && CAUSED_ELSEWHERE.contains(&verdict.as_str()) {
-            shown.held += 1;
-        } else if waits && verdict == "unhealthy" {
-            // A proxy that answers for its application, before that one's own incident.
+    let beyond = story.beyond_load(&[]);
+    shown.of_load += story.incidents.len() - beyond.len();
+    for (id, verdict) in beyond {
+        // A proxy answers for its application, maybe before that one's own incident.
+        if waits && (CAUSED_ELSEWHERE.contains(&verdict) || verdict == "unhealthy") {
             shown.held += 1;
         } else {
             shown.wrong.push(format!("{name} was well and had the incident {id}: {verdict}"));
@@ -185,11 +205,13 @@ pub fn sequence(events: &[Value]) -> Option<String> {
     })
 }
 
-/// Services of a status that are not healthy, or have an incident.
+/// Services of a status that are not healthy, or have an incident, if that is not for the load of the host alone.
 pub fn trouble_in(status: &Value) -> Vec<String> {
     let Some(services) = status["services"].as_array().filter(|services| !services.is_empty()) else {
         return vec!["no service is known".to_owned()];
     };
-    let troubled = services.iter().filter(|it| it["state"] != "healthy" || !it["incident"].is_null());
+    let is_busy = |it: &&Value| it["verdict"].as_str().is_some_and(|verdict| LOAD.contains(&verdict));
+    let is_troubled = |it: &&Value| it["state"] != "healthy" || !it["incident"].is_null();
+    let troubled = services.iter().filter(|it| is_troubled(it) && !is_busy(it));
     troubled.map(|it| format!("{} {} {} {}", it["name"], it["state"], it["verdict"], it["summary"])).collect()
 }
