@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use serde_json::Value;
 
 use self::{
@@ -113,10 +113,14 @@ impl Run {
         let (opened, began) = (SystemTime::now(), Instant::now());
         lab.begin_round();
         let played = play(lab, round);
+        let is_well = lab.until_well();
         let events = lab.round_events();
         let shown = oracle::judge(round, &events);
         let mut wrong = shown.wrong;
-        if let Err(error) = played {
+        for error in played {
+            wrong.push(format!("{error:#}"));
+        }
+        if let Err(error) = is_well {
             wrong.push(format!("{error:#}"));
             self.is_over = true;
         }
@@ -196,12 +200,20 @@ fn beyond_budget(name: &str, budget: usize, restarts: &mut [f64]) -> Option<Stri
     (most > budget + 1).then(|| format!("{name}: {most} restarts within {WINDOW} s"))
 }
 
-/// Does what a round has planned, and waits until all is well.
-fn play(lab: &mut Lab, round: &Round) -> Result<()> {
-    let mut pids = lab.pids()?;
-    let mut around = around::begin(lab, round.surroundings)?;
+/// Does what a round has planned, until what was done is undone. Returns what was not found.
+fn play(lab: &mut Lab, round: &Round) -> Vec<Error> {
+    let mut wrong = Vec::new();
+    let mut note = |done: Result<()>| wrong.extend(done.err());
+    let pids = match lab.pids() {
+        Ok(pids) => pids,
+        Err(error) => return vec![error],
+    };
+    let mut around = match around::begin(lab, round.surroundings) {
+        Ok(around) => around,
+        Err(error) => return vec![error],
+    };
     if round.surroundings == Surroundings::RingsOverrun {
-        around.overrun(lab)?;
+        note(around.overrun(lab));
     }
     let (began, mut held) = (Instant::now(), Held::default());
     let wait_for = |at: Duration| sleep((began + at).saturating_duration_since(Instant::now()));
@@ -209,21 +221,20 @@ fn play(lab: &mut Lab, round: &Round) -> Result<()> {
     for planned in &round.faults {
         if let Some((how, at, gap)) = end.take_if(|(_, at, _)| *at <= planned.at) {
             wait_for(at);
-            lab.next_life(how, gap)?;
+            lab.next_life(how, gap);
         }
         wait_for(planned.at);
-        acts::cause(lab, planned, &pids, &mut held)?;
+        note(acts::cause(lab, planned, &pids, &mut held));
     }
     if let Some((how, at, gap)) = end {
         wait_for(at);
-        lab.next_life(how, gap)?;
+        lab.next_life(how, gap);
     }
     for planned in &round.faults {
-        acts::settle(lab, planned, &pids)?;
+        note(acts::settle(lab, round, planned, &pids));
     }
-    around.end(lab, round.surroundings)?;
-    pids.clear();
-    lab.until_well()
+    note(around.end(lab, round.surroundings));
+    wrong
 }
 
 /// Prints the events of the services that a round has hit, and of those with incidents.

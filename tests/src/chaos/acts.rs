@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{
     fault::Fault,
     lab::{LONG, Lab, Pids},
-    plan::Planned,
+    plan::{Planned, Round},
 };
 use crate::{
     cgroup, http,
@@ -79,7 +79,7 @@ pub(super) fn cause(lab: &mut Lab, planned: &Planned, pids: &Pids, held: &mut He
 }
 
 /// Waits until hostprobe has found a fault, and undoes what it cannot heal.
-pub(super) fn settle(lab: &mut Lab, planned: &Planned, pids: &Pids) -> Result<()> {
+pub(super) fn settle(lab: &mut Lab, round: &Round, planned: &Planned, pids: &Pids) -> Result<()> {
     let kind = planned.fault.kind();
     let name = planned.service.name;
     match planned.fault {
@@ -117,14 +117,19 @@ pub(super) fn settle(lab: &mut Lab, planned: &Planned, pids: &Pids) -> Result<()
         | Fault::AnswersErrors
         | Fault::Hangs
         | Fault::ClosesListener
-        | Fault::Stopped
-        | Fault::WorkerKilled => {
-            let opened = lab.wait_for(|event| is(event, "incident.open", name), LONG);
-            opened.with_context(|| format!("{name}: {}: no incident within {LONG:?}", kind.name))?;
-        }
-        Fault::OperatorRestarts | Fault::Reloads => {}
+        | Fault::Stopped => found(lab, planned)?,
+        Fault::WorkerKilled if round.end.is_none() => found(lab, planned)?,
+        // What replaces itself while no daemon runs is gone without a trace.
+        Fault::WorkerKilled | Fault::OperatorRestarts | Fault::Reloads => {}
     }
     Ok(())
+}
+
+/// Waits until an incident of the service opens.
+fn found(lab: &Lab, planned: &Planned) -> Result<()> {
+    let (name, kind) = (planned.service.name, planned.fault.kind());
+    let opened = lab.wait_for(|event| is(event, "incident.open", name), LONG);
+    opened.map(drop).with_context(|| format!("{name}: {}: no incident within {LONG:?}", kind.name))
 }
 
 /// Kills a service each time that it serves again, until hostprobe takes it for a crash loop.

@@ -127,7 +127,7 @@ pub const KINDS: &[Kind] = &[
         Fault::Burst,
         "SIGKILL until its budget is spent",
         &[Role::Limited],
-        &["killed", "crash_loop"],
+        &["killed", "exited", "crash_loop"],
         End::Operator,
     ),
     kind(

@@ -131,6 +131,8 @@ fn of_hit(round: &Round, planned: &Planned, story: &Story, shown: &mut Shown) {
     let own = story.beyond_load(kind.verdicts);
     match (kind.end, own.len()) {
         (End::NoFault, 0) | (End::Restart | End::Undone | End::Itself, 1) | (End::Operator, 1..) => {}
+        // What replaces itself while no daemon runs is gone without a trace.
+        (End::Itself, 0) if round.end.is_some() => {}
         // Slow answers on a host that is busy.
         (End::Undone, 0) if planned.fault == Fault::Slow && !story.incidents.is_empty() => {}
         (_, count) => wrong(format!("{count} incidents: {:?}", story.incidents)),
@@ -178,12 +180,17 @@ fn needs(spec: &Spec, other: &Spec) -> bool {
     spec.needs.is_some_and(|needed| needed == other.name || needs(of_name(needed), other))
 }
 
+/// Classes of loss that no surroundings excuse: the death of a watched process, and an event of the stream.
+const NEVER: [&str; 2] = ["exit_watched", "events"];
+
+/// Classes of records about any process of the host: others than those of the run may lose them.
+const OF_THE_HOST: [&str; 5] = ["exec", "listen", "exit_unwatched", "exit_throttled", "cgroup"];
+
 /// Records are lost only where the round has done that, and counted then.
 fn wrong_with_loss(round: &Round, event: &Value) -> Option<String> {
     let class = text(event, "loss.class");
-    let is_due = match round.surroundings {
-        Surroundings::RingsOverrun => class != "exit_watched" && class != "events",
-        Surroundings::Forks | Surroundings::SocketsFlooded => class != "exit_watched" && class != "events",
+    let is_done = match round.surroundings {
+        Surroundings::RingsOverrun | Surroundings::Forks | Surroundings::SocketsFlooded => true,
         Surroundings::DiskFull => matches!(class, "recording" | "state" | "output" | "fleet"),
         Surroundings::Calm
         | Surroundings::NoDescriptors
@@ -193,7 +200,8 @@ fn wrong_with_loss(round: &Round, event: &Value) -> Option<String> {
         | Surroundings::NatsDown
         | Surroundings::Starved => false,
     };
-    (!is_due).then(|| format!("a loss: {}", text(event, "message")))
+    let is_excused = (is_done || OF_THE_HOST.contains(&class)) && !NEVER.contains(&class);
+    (!is_excused).then(|| format!("a loss: {}", text(event, "message")))
 }
 
 /// What is wrong with the numbers of a stream, which count from 1 without a gap.
