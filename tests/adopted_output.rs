@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use hostprobe_tests::{
-    daemon::{Daemon, event_action},
+    daemon::Daemon,
     leftovers::Leftovers,
     operator::{End, Home, crash, end},
     parts::require_root,
@@ -70,7 +70,7 @@ fn output_goes_on(keys: &str, stamped: bool) {
         assert_eq!(number(line), Some(at as u64), "line {at} of {}: {line}", lines.len());
     }
     assert!(lines.len() > 2500, "{} lines", lines.len());
-    assert_eq!(last.count(|event| event_action(event) == "stream.loss"), 0);
+    assert_eq!(last.lost("output"), 0);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn of_c(programs: &mut Programs) -> Vec<Case> {
         },
         Case {
             line: Some("foo.c:9"),
-            stack: &["length_of"],
+            stack: &["length_of", "parse_header", "main"],
             ..Case::new(
                 "the same, optimized, without frame pointers",
                 "unframed",
@@ -64,11 +64,12 @@ fn of_c(programs: &mut Programs) -> Vec<Case> {
         },
         Case {
             line: None,
-            stack: &["length_of"],
+            stack: &["length_of", "parse_header", "main"],
             ..Case::new("the same, symbols only", "symbols", &[&symbols_only, "library"], in_library)
         },
         Case {
             line: None,
+            stack: &["parse_header"],
             ..Case::new(
                 "the same, stripped",
                 "stripped",
@@ -78,7 +79,7 @@ fn of_c(programs: &mut Programs) -> Vec<Case> {
         },
         Case {
             line: Some("foo.c:9"),
-            stack: &["length_of"],
+            stack: &["length_of", "parse_header", "main"],
             ..Case::new(
                 "the same, debug information in `/usr/lib/debug/.build-id`",
                 "separate",
@@ -183,18 +184,21 @@ fn a_crash_is_named_without_a_core_dump() {
 fn of_abort(programs: &Programs) -> Vec<Case> {
     let framed = programs.path("framed").join("crash").display().to_string();
     vec![
-        Case::new(
-            "`abort` of C: glibc keeps no frame pointers",
-            "abort",
-            &[&framed, "abort"],
-            "aborted in libc.so.6+0x…",
-        ),
-        Case::new(
-            "a handler that raises the signal again",
-            "handled",
-            &[&framed, "handled"],
-            "raised SIGSEGV in libc.so.6+0x…; where its handler took the fault is not known",
-        ),
+        Case {
+            line: Some("crash.c:36"),
+            stack: &["give_up", "crash", "main"],
+            ..Case::new("`abort`", "abort", &[&framed, "abort"], "aborted in give_up (crash+0x…)")
+        },
+        Case {
+            line: Some("crash.c:42"),
+            stack: &["handler"],
+            ..Case::new(
+                "a handler that raises the signal again",
+                "handled",
+                &[&framed, "handled"],
+                "raised SIGSEGV in handler (crash+0x…); where its handler took the fault is not known",
+            )
+        },
     ]
 }
 
@@ -246,13 +250,13 @@ fn of_places(programs: &Programs) -> Vec<Case> {
 fn of_languages(programs: &Programs) -> Vec<Case> {
     let flags = ["-g", "-O1", "-fno-omit-frame-pointer"];
     let cpp = programs.single("cpp", "/usr/bin/g++", &flags, "crash.cc");
-    let rust_flags = ["-g", "-O", "-Cforce-frame-pointers=yes", "--edition=2024"];
+    let rust_flags = ["-g", "-O", "-Cpanic=abort", "--edition=2024"];
     let rust = programs.single("rust", "rustc", &rust_flags, "crash.rs");
     let python = "/usr/bin/python3";
     let mut cases = vec![
         Case {
             line: Some("crash.cc:9"),
-            stack: &["shop::Basket<long>::first(int) const"],
+            stack: &["shop::Basket<long>::first(int) const", "main"],
             ..Case::new(
                 "C++, in a method of a template",
                 "cpp",
@@ -260,20 +264,33 @@ fn of_languages(programs: &Programs) -> Vec<Case> {
                 "crashed in shop::Basket<long>::first(int) const (cpp+0x…), reading 0x8",
             )
         },
-        Case::new(
-            "C++, an exception that nothing catches",
-            "throw",
-            &[&cpp, "throw"],
-            "aborted in libc.so.6+0x…",
-        ),
+        Case {
+            line: Some("crash.cc:22"),
+            stack: &[],
+            ..Case::new(
+                "C++, an exception that nothing catches",
+                "throw",
+                &[&cpp, "throw"],
+                "aborted in main (cpp+0x…)",
+            )
+        },
         Case {
             line: Some("crash.rs:10"),
-            stack: &["crash::shop::Basket::first"],
+            stack: &["crash::shop::Basket::first", "crash::main"],
             ..Case::new(
                 "Rust",
                 "rust",
                 &[&rust],
                 "crashed in crash::shop::Basket::first (rust+0x…), reading 0x10",
+            )
+        },
+        Case {
+            line: Some("crash.rs:…"),
+            ..Case::new(
+                "Rust, a panic that aborts",
+                "panic",
+                &[&rust, "panic"],
+                "aborted in crash::shop::Basket::take (rust+0x…)",
             )
         },
     ];
@@ -283,7 +300,7 @@ fn of_languages(programs: &Programs) -> Vec<Case> {
             "Python, in a C function called by `ctypes`",
             "python",
             &[python, &script],
-            "crashed in libc.so.6+0x… of a Python program, reading 0x0",
+            "crashed in libc.so.6+0x…, called by _ctypes….so+0x… of a Python program, reading 0x0",
         ));
     }
     if require("golang-go", "/usr/bin/go") {

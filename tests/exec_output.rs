@@ -12,7 +12,7 @@ use std::{
 use hostprobe_tests::{
     daemon::{Daemon, event_action},
     http::{self, free_port},
-    incident_events::{IncidentEvents, is, number, text},
+    incident_events::{IncidentEvents, is, text},
     parts::require_root,
     process::{kill, until, with_argument},
     supervised::Supervised,
@@ -75,7 +75,7 @@ fn a_fast_writer_fills_many_files_and_loses_no_byte() {
     let mut expected: String = (1..=3_000_000).map(|number| format!("{number}\n")).collect();
     expected.push_str("end\n");
     assert!(files.concat() == expected.as_bytes(), "{} bytes of {}", files.concat().len(), expected.len());
-    assert_eq!(daemon.count(|event| event_action(event) == "stream.loss"), 0);
+    assert_eq!(daemon.lost("output"), 0);
 }
 
 #[test]
@@ -150,15 +150,8 @@ fn a_disk_that_takes_nothing_costs_lines_which_are_counted() {
     let service_config =
         (shell(&service, script) + "output_stamp = true\n").replace(&output, "\"/dev/full\"");
     let daemon = Daemon::start(&config(&service_config), &[]);
-    let lost = || -> i64 {
-        let is_output = |event: &&serde_json::Value| {
-            event_action(event) == "stream.loss" && text(event, "loss.class") == "output"
-        };
-        let events = daemon.events();
-        events.iter().filter(is_output).filter_map(|event| number(event, "loss.count")).sum()
-    };
-    until("all lines are counted", LONG, || (lost() >= 3).then_some(()));
-    assert_eq!(lost(), 3);
+    until("all lines are counted", LONG, || (daemon.lost("output") >= 3).then_some(()));
+    assert_eq!(daemon.lost("output"), 3);
     let is_said =
         |line: &str| line.contains(&format!("{}: ", service.name)) && line.contains("No space left");
     until("the log says why", LONG, || daemon.log().lines().any(is_said).then_some(()));
@@ -253,7 +246,7 @@ fn an_output_that_is_moved_or_removed_with_its_folder_is_made_again() {
     assert_eq!(number(next.lines().next()), number(last.lines().last()) + 1, "no line is lost");
     fs::remove_dir_all(&folder).expect("it is removed");
     written(&path);
-    assert_eq!(daemon.count(|event| event_action(event) == "stream.loss"), 0);
+    assert_eq!(daemon.lost("output"), 0);
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn rsyslog_gets_every_event_over_tcp_and_from_a_unix_socket_also_when_it_restart
     rsyslog.start(&home.path("rsyslog.pid"));
     until_all_are_in(&home, "tcp.log", &daemon);
     until_all_are_in(&home, "unix.log", &daemon);
-    assert_eq!(daemon.count(|event| event["event"]["action"] == "stream.loss"), 0);
+    assert_eq!(daemon.lost("events"), 0);
 }
 
 #[test]

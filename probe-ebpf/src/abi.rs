@@ -68,6 +68,7 @@ pub const KIND_FILE_SYSTEM_ERROR: u32 = 13;
 pub const KIND_MACHINE_CHECK: u32 = 14;
 pub const KIND_MEMORY_ERROR: u32 = 15;
 pub const KIND_CRASH: u32 = 16;
+pub const KIND_CRASH_MEMORY: u32 = 17;
 
 /// First field of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

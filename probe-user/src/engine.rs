@@ -309,13 +309,13 @@ impl Engine {
         self.service(id).is_some_and(Service::is_kept_stopped)
     }
 
-    /// Whether the first start of its command waits for other services.
     /// A service that waits for something that may never come, without a limit.
     #[cfg(test)]
     fn waits_without_limit(&self) -> Option<ServiceId> {
         self.services.values().find(|it| it.waits_without_limit()).map(Service::id)
     }
 
+    /// Whether the first start of its command waits for other services.
     pub fn waits_to_start(&self, id: ServiceId) -> bool {
         self.service(id).is_some_and(Service::waits_to_start)
     }

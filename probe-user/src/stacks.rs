@@ -6,6 +6,7 @@
 
 mod call_name;
 mod collect;
+mod copied;
 mod descriptor;
 mod futex;
 mod header;
@@ -25,5 +26,7 @@ mod wait;
 pub use self::header::ElfHeader;
 pub use self::{
     collect::{Collected, collect},
+    copied::StackCopy,
     descriptor::ServiceNames,
+    tracer::Registers,
 };

@@ -160,6 +160,13 @@ fn masked(summary: &str) -> String {
         let rest = part.trim_start_matches(|it: char| it.is_ascii_hexdigit());
         format!("{text}+0x…{rest}")
     });
+    let text = match text
+        .split_once(".cpython-")
+        .and_then(|(before, after)| Some((before, after.split_once(".so")?.1)))
+    {
+        Some((before, after)) => format!("{before}….so{after}"),
+        None => text,
+    };
     match text.split_once(C_LIBRARY) {
         Some((before, after)) => {
             let verb = before.rsplit_once(' ').map_or("", |(verb, _)| verb);

@@ -152,6 +152,15 @@ impl Daemon {
         self.events().iter().filter(|event| such(event)).count()
     }
 
+    /// How many of a class, such as `output`, it says are lost. Of what the kernel reports about other processes, other tests
+    /// may cause more than it takes.
+    pub fn lost(&self, class: &str) -> u64 {
+        let events = self.events();
+        let losses = events.iter().filter(|event| event_action(event) == "stream.loss");
+        let such = losses.filter(|event| field(event, "loss.class").is_some_and(|it| it == class));
+        such.filter_map(|event| field(event, "loss.count")?.as_u64()).sum()
+    }
+
     /// The present end of the stream.
     pub fn mark(&self) -> Mark {
         Mark(self.process.stdout.all().len())

@@ -56,7 +56,32 @@ pub struct Crash {
     pub frames: [StackFrame; FRAMES_MAX],
 }
 
+/// Most bytes of a stack that are copied.
+pub const CRASH_MEMORY_LEN: usize = 8192;
+
+/// What the stack of a crash has above its stack pointer, for an unwinder that knows where each function keeps its return
+/// address: most code keeps no frame pointers. Bulk ring, just before the [`Crash`]. Only where the kernel hands out the
+/// registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct CrashMemory {
+    /// [`KIND_CRASH_MEMORY`](crate::KIND_CRASH_MEMORY).
+    pub header: Header,
+    pub tgid: u32,
+    /// Bytes used in `bytes`.
+    pub length: u32,
+    pub instruction: u64,
+    /// Where the bytes begin.
+    pub stack_pointer: u64,
+    pub frame_pointer: u64,
+    /// arm64's link register; 0 elsewhere.
+    pub link: u64,
+    /// Bytes past `length` are stale memory.
+    pub bytes: [u8; CRASH_MEMORY_LEN],
+}
+
 const _: () = {
+    assert!(size_of::<CrashMemory>() == 56 + CRASH_MEMORY_LEN && offset_of!(CrashMemory, bytes) == 56);
     assert!(size_of::<StackFrame>() == 32 && offset_of!(StackFrame, place) == 24);
     assert!(size_of::<Crash>() == 144 + 32 * FRAMES_MAX && offset_of!(Crash, frames) == 144);
 };

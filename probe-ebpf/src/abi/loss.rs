@@ -39,10 +39,12 @@ pub enum DropClass {
     HostFault = 15,
     /// The budget of faults of the host for this second was spent.
     HostFaultThrottled = 16,
+    /// The bulk ring was half full for the memory of a stack.
+    CrashMemory = 17,
 }
 
 /// Number of [`DropClass`] classes.
-pub const DROP_CLASSES: u32 = 17;
+pub const DROP_CLASSES: u32 = 18;
 
 /// Index into the map `EXITS`: exits of thread groups that a record was wanted for. Each exit is counted once.
 pub const EXITS_WANTED: u32 = 0;

@@ -56,6 +56,7 @@ impl Daemon {
             Record::AcceptQueue(record) => self.on_accept_queue(&record),
             Record::Stop(record) => self.on_stop(&record),
             Record::CoreSignal(record, stack) => self.on_core_signal(&record, stack.as_deref()),
+            Record::CrashMemory(record) => self.executor.inspector.crashes.copied(record.pid, record.stack),
             Record::Retransmits(record) => self.on_retransmits(&record),
             Record::Host(record) => self.on_host_report(record),
             Record::Cgroup(record) => self.enricher.cgroup_made(record),
@@ -187,11 +188,13 @@ impl Daemon {
 
     /// Handles the exit of a process, by the record of the hook if that reported it.
     fn on_exit_of(&mut self, mut exit: ProcessExit, member: Option<Membership>, record: Option<&Exit>) {
-        let killer = |daemon: &Self, exit: &ProcessExit, member| {
-            record.and_then(|record| daemon.enricher.killer(record, exit, member))
+        let read_sender = |daemon: &Self, exit: &mut ProcessExit, member| {
+            if let Some(record) = record {
+                daemon.enricher.read_sender(exit, record, member);
+            }
         };
         if let Some(member) = member.filter(|member| self.is_before_start_report(&exit, *member)) {
-            exit.actor = killer(self, &exit, member);
+            read_sender(self, &mut exit, member);
             if let Some(earlier) = self.early.insert(member.service, exit) {
                 self.publish_early(member.service, earlier);
             }
@@ -200,7 +203,7 @@ impl Daemon {
         let at = exit.at;
         let event = self.publisher.publish(Fact::ProcessExit(exit.clone(), member), at);
         let Some(member) = member else { return };
-        exit.actor = killer(self, &exit, member);
+        read_sender(self, &mut exit, member);
         self.executor.inspector.exited(member.service, &exit, member.main);
         let main = self.enricher.members.main_of(member.service).map(|main| main.pid);
         if let Some(death) = MemoryDeath::of_program(&exit, main) {

@@ -4,8 +4,7 @@ use super::{Enricher, INIT, with_image_of};
 use crate::{
     clock::Timestamp,
     fact::{
-        Actor, ExitStatus, Membership, NamespaceEnd, Process, ProcessExit, ProcessKey, Sender, ServiceId,
-        Source,
+        ExitStatus, Membership, NamespaceEnd, Process, ProcessExit, ProcessKey, Sender, ServiceId, Source,
     },
     host::cgroup,
     sensor::record,
@@ -54,17 +53,19 @@ impl Enricher {
         Some((exit, service))
     }
 
-    /// Who ended a process of a service from outside. It reads much of `/proc`, so the exit itself is published before.
-    pub fn killer(
-        &self,
-        record: &record::Exit,
-        exit: &ProcessExit,
-        member: Membership,
-    ) -> Option<Box<Actor>> {
+    /// Adds what is read of the sender of the signal: whether it is at a terminal, and who is behind it if it ended a process
+    /// of a service from outside. It reads much of `/proc`, so the exit itself is published before.
+    pub fn read_sender(&self, exit: &mut ProcessExit, record: &record::Exit, member: Membership) {
+        let Some(signal) = record.signal.as_ref().filter(|signal| may_explain(signal, record)) else {
+            return;
+        };
+        if let Some(sender) = &mut exit.sender {
+            self.read_terminal(sender, signal);
+        }
         // A service that ends its own workers is asked nothing.
-        let by_other = exit.sender_service != Some(member.service);
-        let signal = record.signal.as_ref().filter(|signal| by_other && may_explain(signal, record))?;
-        self.actor_of_signal(signal).map(Box::new)
+        if exit.sender_service != Some(member.service) {
+            exit.actor = self.actor_of_signal(signal).map(Box::new);
+        }
     }
 
     /// The end of the pid namespace that a process was in, if the kernel killed the process for that.
@@ -149,13 +150,16 @@ impl Enricher {
         self.member(key, parent, &cgroups, None).map(|member| member.service)
     }
 
-    /// Whether a process has a controlling terminal. One that has ended had that of its parent.
-    fn is_at_terminal(&self, key: ProcessKey) -> bool {
+    /// Reads whether a sender has a controlling terminal. One that has ended had that of its parent.
+    pub(super) fn read_terminal(&self, sender: &mut Sender, signal: &record::Signal) {
+        let (Sender::Process { terminal, .. }, Some(sent_by)) = (sender, &signal.sender) else { return };
+        let key = ProcessKey::new(sent_by.pid, Timestamp::from_nanos(sent_by.start_ns));
         let has_terminal = |key| self.reader.has_terminal(key);
         let parent = || self.reader.key_of(self.table.get(key)?.parent_pid).and_then(has_terminal);
-        has_terminal(key).or_else(parent).unwrap_or(false)
+        *terminal = has_terminal(key).or_else(parent).unwrap_or(false);
     }
 
+    /// Who sent a signal to the process `target`, as far as it is known without a read of its terminal.
     pub(super) fn sender(&self, signal: &record::Signal, target: u32) -> Sender {
         match &signal.sender {
             None => Sender::Kernel,
@@ -171,7 +175,7 @@ impl Enricher {
                     || (path.is_none() || !self.groups.say_all(&ids)).then(|| self.reader.unit(sender.pid));
                 let unit = unit.or_else(|| read().flatten());
                 let (pid, name, user_id) = (sender.pid, sender.comm.clone(), sender.uid);
-                Sender::Process { pid, name, user_id, unit, terminal: self.is_at_terminal(key) }
+                Sender::Process { pid, name, user_id, unit, terminal: false }
             }
         }
     }

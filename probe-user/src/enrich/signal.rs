@@ -14,11 +14,13 @@ impl Enricher {
     /// The stop of a process, and the services whose main process it is; none if the kernel discards the signal.
     pub fn stop(&self, record: &record::ReceivedSignal) -> (Suspension, Vec<ServiceId>) {
         let process = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
+        let mut sender = self.sender(&record.signal, record.pid);
+        self.read_terminal(&mut sender, &record.signal);
         let stop = Suspension {
             at: Timestamp::from_nanos(record.at_ns),
             process,
             signal: number(&record.signal),
-            sender: Some(self.sender(&record.signal, record.pid)),
+            sender: Some(sender),
         };
         let takes_effect = stop.signal == SIGSTOP || self.reader.has_job_control(record.pid);
         (stop, if takes_effect { self.members.services_of(process) } else { Vec::new() })

@@ -12,9 +12,19 @@ const SIGFPE: u8 = 8;
 const SIGSEGV: u8 = 11;
 const SIGSYS: u8 = 31;
 
-/// Libraries that a process goes through when it aborts. The cause is in what called them.
-const ABORTING: [&str; 5] =
-    ["libc.so.6", "libstdc++.so.6", "libpthread.so.0", "ld-musl-x86_64.so.1", "ld-musl-aarch64.so.1"];
+/// Libraries of the languages' own functions, by the beginning of their file names. What went wrong is in what called them.
+const LIBRARIES: [&str; 7] = [
+    "libc.so.",
+    "ld-musl-",
+    "libpthread.so.",
+    "libstdc++.so.",
+    "libc++.so.",
+    "libc++abi.so.",
+    "libgcc_s.so.",
+];
+
+/// The beginnings of such functions' names where they are part of the program: those of Rust and C++.
+const FUNCTIONS: [&str; 6] = ["std::", "core::", "alloc::", "__rustc::", "rust_", "__rust_"];
 
 /// What a process was doing with the memory at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +58,7 @@ pub struct CrashSite {
     pub access: Option<MemoryAccess>,
     /// The memory of the thread's stack was used up.
     pub stack_overflow: bool,
-    /// The innermost first. Only the first one is sure to be there: the others come from frame pointers.
+    /// The innermost first. Only the first one is sure to be there.
     pub stack: Vec<CrashFrame>,
     /// The language's runtime that the process is of, such as `Go`.
     pub runtime: Option<String>,
@@ -78,6 +88,14 @@ impl CrashFrame {
     pub fn module_name(&self) -> Option<&str> {
         let path = self.module.as_deref()?;
         Some(path.rsplit('/').next().unwrap_or(path))
+    }
+
+    /// Whether it is in code of the service, and not in a function of its language.
+    fn is_own(&self) -> bool {
+        let in_library = |module: &str| LIBRARIES.iter().any(|library| module.starts_with(library));
+        let symbol = self.symbol.as_deref().unwrap_or_default().trim_start_matches('<');
+        self.module_name().is_some_and(|module| !in_library(module))
+            && !FUNCTIONS.iter().any(|beginning| symbol.starts_with(beginning))
     }
 
     /// The place for people, such as `parse_header (libfoo.so.1+0x1180)`.
@@ -110,17 +128,25 @@ impl CrashFrame {
 }
 
 impl CrashSite {
-    /// The place that explains it best: the first one, but for an abort the first one outside of the libraries that carry it
-    /// out, and for a jump to nowhere the one that it came from.
+    /// The place that explains it best: the first one, but for a signal that the process sent itself the first one in its own
+    /// code, and for a jump to nowhere the one that it came from.
     pub fn place(&self) -> Option<&CrashFrame> {
         if self.is_jump() {
             return self.stack.get(1);
         }
-        let is_outside =
-            |frame: &&CrashFrame| frame.module_name().is_some_and(|module| !ABORTING.contains(&module));
-        let outside =
-            if self.is_raised && self.signal == SIGABRT { self.stack.iter().find(is_outside) } else { None };
-        outside.or(self.stack.first())
+        let own = if self.is_raised { self.own() } else { None };
+        own.or(self.stack.first())
+    }
+
+    /// The first place in code of the service.
+    fn own(&self) -> Option<&CrashFrame> {
+        self.stack.iter().find(|frame| frame.is_own())
+    }
+
+    /// Which code of the service called the function of its language that has the fault.
+    fn caller(&self) -> Option<&CrashFrame> {
+        let is_inside = self.stack.first().is_some_and(|first| first.module.is_some() && !first.is_own());
+        if is_inside { self.own() } else { None }
     }
 
     /// Whether the process went on at an address where no code is.
@@ -163,7 +189,8 @@ impl CrashSite {
             (SIGSYS, _) => ", by a system call that it may not use".to_owned(),
             (other, _) => format!(", by {}", signal_name(other)),
         };
-        format!("crashed in {place}{of_runtime}{how}")
+        let caller = self.caller().map(|it| format!(", called by {}", it.words())).unwrap_or_default();
+        format!("crashed in {place}{caller}{of_runtime}{how}")
     }
 
     /// The stack for people, a line each.
@@ -276,6 +303,32 @@ mod tests {
             it.runtime = Some("Go".to_owned());
         };
         assert_eq!(site(alone), "aborted in parse_header (libc.so.6+0x1180) of a Go program");
+    }
+
+    #[test]
+    fn a_fault_in_a_function_of_the_language_is_said_with_the_code_that_called_it() {
+        let in_c_library = |it: &mut CrashSite| it.stack[0].module = Some("/lib/libc.so.6".to_owned());
+        let called = "crashed in parse_header (libc.so.6+0x1180), called by api+0x2345, reading 0x10";
+        assert_eq!(site(in_c_library), called);
+        let in_rust = |it: &mut CrashSite| {
+            it.stack[0].symbol = Some("<alloc::vec::Vec<T> as core::ops::index::Index<I>>::index".to_owned());
+        };
+        assert!(site(in_rust).ends_with("(libfoo.so.1+0x1180), called by api+0x2345, reading 0x10"));
+    }
+
+    #[test]
+    fn a_panic_of_rust_is_said_with_what_panicked() {
+        let panic = |it: &mut CrashSite| {
+            (it.signal, it.is_raised) = (SIGABRT, true);
+            let frame = |symbol: &str| CrashFrame { symbol: Some(symbol.to_owned()), ..it.stack[1].clone() };
+            it.stack = ["abort", "std::process::abort", "__rustc::rust_panic", "core::panicking::panic_fmt"]
+                .map(frame)
+                .into();
+            it.stack[0].module = Some("/lib/libc.so.6".to_owned());
+            let own = CrashFrame { symbol: Some("api::take".to_owned()), ..it.stack[1].clone() };
+            it.stack.push(own);
+        };
+        assert_eq!(site(panic), "aborted in api::take (api+0x2345)");
     }
 
     #[test]

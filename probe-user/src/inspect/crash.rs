@@ -4,6 +4,7 @@
 //! and in nothing that is left once it is gone. So the map of each main process is read now and then, off the loop, and the
 //! names are looked up when it has crashed.
 
+mod callers;
 mod core_dump;
 #[cfg(fuzzing)]
 pub mod fuzz;
@@ -13,7 +14,7 @@ pub mod names;
 mod symbolizer;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant, SystemTime},
 };
@@ -34,6 +35,7 @@ use crate::{
     clock::Timestamp,
     fact::{CrashSite, Process, ProcessKey, ServiceId},
     host::ProcReader,
+    stacks::StackCopy,
 };
 
 /// When the map of a process is read after the watch began: a program loads most of its libraries as it starts. The last
@@ -48,6 +50,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the search for names may take, and how long it may wait for others: services that depend on each other crash at
 /// once. How long the search for the core dump may take after it.
 const NAMES_TIMEOUT: Duration = Duration::from_secs(3);
+const CALLERS_TIMEOUT: Duration = Duration::from_secs(1);
 const TURN_TIMEOUT: Duration = Duration::from_secs(12);
 const CORE_TIMEOUT: Duration = Duration::from_millis(1500);
 
@@ -61,6 +64,9 @@ const COMPLETE_TIMEOUT: Duration = Duration::from_secs(18);
 
 /// A search that ends by itself is waited for a little longer.
 const LATE: Duration = Duration::from_millis(200);
+
+/// The most stacks that wait for the record of their crash, which comes in the same batch.
+const STACKS_MAX: usize = 32;
 
 /// The most processes whose files are kept open.
 const OPEN_MAX: usize = 512;
@@ -76,6 +82,8 @@ pub struct Crashes {
     turns: OneAtATime,
     watched: HashMap<ServiceId, Watched>,
     latest: HashMap<ServiceId, Latest>,
+    /// The memory of stacks whose crashes are reported in a moment, by pid.
+    stacks: VecDeque<(u32, StackCopy)>,
 }
 
 /// A main process whose map is read.
@@ -156,6 +164,7 @@ impl Crashes {
             turns: OneAtATime::default(),
             watched: HashMap::new(),
             latest: HashMap::new(),
+            stacks: VecDeque::new(),
         }
     }
 
@@ -210,6 +219,12 @@ impl Crashes {
         }))
     }
 
+    /// The memory of the stack of a process that crashes: its crash is the next record of it.
+    pub fn copied(&mut self, pid: u32, stack: StackCopy) {
+        self.stacks.truncate(STACKS_MAX - 1);
+        self.stacks.push_front((pid, stack));
+    }
+
     /// A main process of these services has crashed. The search for names begins at once, while the process may still be
     /// there.
     pub fn crashed(&mut self, services: &[ServiceId], crashed: Crashed, site: CrashSite) {
@@ -218,6 +233,8 @@ impl Crashes {
         let (sender, receiver) = watch::channel(Found { site: site.clone(), names_are_there: false });
         let (reader, reads, turns) = (self.reader.clone(), self.reads.clone(), self.turns.clone());
         let key = crashed.key;
+        let position = self.stacks.iter().position(|(pid, _)| *pid == key.pid);
+        let stack = position.and_then(|it| self.stacks.remove(it)).map(|(_, stack)| stack);
         for service in services {
             let latest =
                 Latest { process: key, ended: None, site: receiver.clone(), present: Arc::default() };
@@ -230,6 +247,9 @@ impl Crashes {
             let of_names = (image.clone(), site.clone());
             let search = move || {
                 let (image, mut site) = of_names;
+                if let Some(stack) = stack {
+                    callers::find(&mut site, &image, &stack, Instant::now() + CALLERS_TIMEOUT);
+                }
                 modules::name(&mut site, &image, Instant::now() + NAMES_TIMEOUT);
                 site
             };

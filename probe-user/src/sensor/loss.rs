@@ -45,6 +45,8 @@ pub enum LossClass {
     /// Faults of the host, of a kind that was not yet reported. The kernel's log may have them.
     HostFault,
     HostFaultThrottled,
+    /// Memory of the stacks of crashes: fewer of their calls are named.
+    CrashMemory,
     /// Runs of a program that the kernel left out.
     Missed,
     /// Records that arrived but made no sense.
@@ -77,6 +79,7 @@ impl LossClass {
             Self::Descendant => "descendant",
             Self::HostFault => "host_fault",
             Self::HostFaultThrottled => "host_fault_throttled",
+            Self::CrashMemory => "crash_memory",
             Self::Missed => "missed",
             Self::Undecodable => "undecodable",
             Self::Kmsg => "kmsg",
@@ -136,6 +139,7 @@ impl Loss {
             | LossClass::Descendant
             | LossClass::HostFault
             | LossClass::HostFaultThrottled
+            | LossClass::CrashMemory
             | LossClass::Undecodable
             | LossClass::Kmsg => false,
         }

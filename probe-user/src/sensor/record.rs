@@ -29,6 +29,8 @@ pub enum Record {
     Stop(ReceivedSignal),
     /// A watched process was sent a signal that ends it with a core dump; with its stack if it caused that itself.
     CoreSignal(ReceivedSignal, Option<Box<CrashStack>>),
+    /// The memory of the stack that comes with the next such record of the process.
+    CrashMemory(Box<CrashMemory>),
     /// Segments of a connection were sent again.
     Retransmits(Retransmits),
     Cgroup(CgroupMade),
@@ -48,6 +50,7 @@ impl Record {
             Self::Connect(it) => it.at_ns,
             Self::AcceptQueue(it) => it.at_ns,
             Self::Stop(it) | Self::CoreSignal(it, _) => it.at_ns,
+            Self::CrashMemory(it) => it.at_ns,
             Self::Retransmits(it) => it.at_ns,
             Self::Cgroup(it) => it.at_ns,
             Self::Host(it) => it.at_ns,

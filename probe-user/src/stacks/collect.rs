@@ -78,7 +78,7 @@ pub fn collect(
             missing.push(format!("process {pid}: its memory map cannot be read, so its calls are unknown"));
         }
         let unwinder = unwinders.entry(pid);
-        let unwinder = unwinder.or_insert_with(|| Unwinder::new(reader.folder(pid), mappings));
+        let unwinder = unwinder.or_insert_with(|| Unwinder::of_process(reader.folder(pid), mappings));
         let tids: Vec<u32> = found.iter().map(|thread| thread.tid).collect();
         threads.extend(found.into_iter().map(|thread| look(reader, thread, &tids, &files, unwinder, until)));
     }

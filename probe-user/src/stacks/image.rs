@@ -46,7 +46,11 @@ pub struct Image {
 impl Image {
     /// Opens the file of a mapping as the process sees it: `process` is the folder of the process in `/proc`.
     pub fn open(process: &Path, mapping: &CodeMapping) -> Result<Self, String> {
-        let file = open(process, mapping)?;
+        Self::of(open(process, mapping)?)
+    }
+
+    /// Reads the head of a file.
+    pub fn of(file: File) -> Result<Self, String> {
         let header = ElfHeader::read(&file).ok_or("no ELF file for 64-bit little-endian machines")?;
         Ok(Self { file, header })
     }

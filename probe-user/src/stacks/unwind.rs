@@ -41,10 +41,12 @@ pub struct CallStack {
     pub is_complete: bool,
 }
 
+/// Opens the file of a mapping, or says why not.
+type Open = Box<dyn Fn(&CodeMapping) -> Result<Image, String>>;
+
 /// Unwinds the stacks of one process.
 pub struct Unwinder {
-    /// The folder of the process in `/proc`.
-    process: PathBuf,
+    open: Open,
     pub mappings: Vec<CodeMapping>,
     /// The files of the mappings that were met, by position.
     images: HashMap<usize, Result<Rc<Image>, String>>,
@@ -53,9 +55,17 @@ pub struct Unwinder {
 }
 
 impl Unwinder {
-    pub fn new(process: PathBuf, mappings: Vec<CodeMapping>) -> Self {
+    /// Of a living process, by its folder in `/proc`.
+    pub fn of_process(folder: PathBuf, mappings: Vec<CodeMapping>) -> Self {
+        Self::new(move |mapping| Image::open(&folder, mapping), mappings)
+    }
+
+    pub fn new(
+        open: impl Fn(&CodeMapping) -> Result<Image, String> + 'static,
+        mappings: Vec<CodeMapping>,
+    ) -> Self {
         Self {
-            process,
+            open: Box::new(open),
             mappings,
             images: HashMap::new(),
             unwinder: UnwinderNative::new(),
@@ -64,7 +74,12 @@ impl Unwinder {
     }
 
     /// The calls of a thread whose registers are known.
-    pub fn calls(&mut self, registers: &Registers, memory: &mut StackMemory, until: Instant) -> CallStack {
+    pub fn calls(
+        &mut self,
+        registers: &Registers,
+        memory: &mut StackMemory<'_>,
+        until: Instant,
+    ) -> CallStack {
         let found = catch_unwind(AssertUnwindSafe(|| {
             let found = self.walk(registers, memory, until);
             // Without a table for the innermost function, the unwinder takes its return address for the last word on the
@@ -81,7 +96,7 @@ impl Unwinder {
     fn walk_by_frame(
         &mut self,
         registers: &Registers,
-        memory: &mut StackMemory,
+        memory: &mut StackMemory<'_>,
         until: Instant,
     ) -> Option<CallStack> {
         let frame = registers.frame_pointer;
@@ -110,7 +125,7 @@ impl Unwinder {
     /// The calls of a thread that waits in the kernel, from the two registers that `/proc` shows. They suffice where no
     /// function on the stack keeps its frame by the frame pointer.
     #[cfg(target_arch = "x86_64")]
-    pub fn calls_at(&mut self, at: Position, memory: &mut StackMemory, until: Instant) -> CallStack {
+    pub fn calls_at(&mut self, at: Position, memory: &mut StackMemory<'_>, until: Instant) -> CallStack {
         let Position { program_counter, stack_pointer } = at;
         let registers =
             Registers { program_counter, stack_pointer, frame_pointer: NO_FRAME_POINTER, link: 0 };
@@ -119,7 +134,7 @@ impl Unwinder {
 
     /// On other machines the innermost return address is in a register that `/proc` does not show.
     #[cfg(not(target_arch = "x86_64"))]
-    pub fn calls_at(&mut self, at: Position, _: &mut StackMemory, _: Instant) -> CallStack {
+    pub fn calls_at(&mut self, at: Position, _: &mut StackMemory<'_>, _: Instant) -> CallStack {
         let address = at.program_counter;
         CallStack {
             places: vec![CodeAddress { address, mapping: self.mapping_of(address) }],
@@ -127,7 +142,7 @@ impl Unwinder {
         }
     }
 
-    fn walk(&mut self, registers: &Registers, memory: &mut StackMemory, until: Instant) -> CallStack {
+    fn walk(&mut self, registers: &Registers, memory: &mut StackMemory<'_>, until: Instant) -> CallStack {
         let from = FrameAddress::from_instruction_pointer(registers.program_counter);
         self.walk_from(from, native(registers), memory, until)
     }
@@ -136,7 +151,7 @@ impl Unwinder {
         &mut self,
         from: FrameAddress,
         mut registers: UnwindRegsNative,
-        memory: &mut StackMemory,
+        memory: &mut StackMemory<'_>,
         until: Instant,
     ) -> CallStack {
         let mut found = CallStack::default();
@@ -181,7 +196,7 @@ impl Unwinder {
         let known = self.images.iter().find(|(other, _)| same(&self.mappings[**other]));
         let image = match known {
             Some((_, image)) => image.clone(),
-            None => Image::open(&self.process, mapping).map(Rc::new),
+            None => (self.open)(mapping).map(Rc::new),
         };
         if let Ok(image) = &image
             && let Some(address) = image.header.address_of(mapping.offset)

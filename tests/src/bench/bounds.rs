@@ -44,7 +44,11 @@ const MAPS: [Known; 22] = [
         "deaths, OOM kills, errors not yet read",
         "the record is lost and counted: `stream.loss`",
     ),
-    Known("BULK", "connects, listeners, execs not yet read", "the record is lost and counted: `stream.loss`"),
+    Known(
+        "BULK",
+        "connects, listeners, execs, stacks of crashes not yet read",
+        "the record is lost and counted: `stream.loss`",
+    ),
     Known(
         "WATCHED_TGID",
         "main processes of services",

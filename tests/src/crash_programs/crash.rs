@@ -1,4 +1,4 @@
-//! Waits for SIGUSR1, and then crashes: it reads address 16, or aborts.
+//! Waits for SIGUSR1, and then crashes: it reads address 16, aborts, or panics.
 
 mod shop {
     pub struct Basket(pub *const u64);
@@ -8,6 +8,11 @@ mod shop {
         pub fn first(&self) -> u64 {
             // SAFETY: none: it is meant to crash.
             unsafe { *std::hint::black_box(self.0.add(2)) }
+        }
+
+        #[inline(never)]
+        pub fn take(&self) -> u64 {
+            panic!("the basket at {:?} is empty", std::hint::black_box(self.0));
         }
     }
 }
@@ -30,8 +35,10 @@ fn main() {
         sigprocmask(0, &set, std::ptr::null_mut());
         sigwait(&set, &mut number);
     }
-    if std::env::args().nth(1).as_deref() == Some("abort") {
-        std::process::abort();
+    let basket = shop::Basket(std::hint::black_box(std::ptr::null()));
+    match std::env::args().nth(1).as_deref() {
+        Some("abort") => std::process::abort(),
+        Some("panic") => println!("{}", basket.take()),
+        _ => println!("{}", basket.first()),
     }
-    println!("{}", shop::Basket(std::hint::black_box(std::ptr::null())).first());
 }

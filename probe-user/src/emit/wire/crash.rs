@@ -38,7 +38,7 @@ pub struct Crash {
     /// The core dump: its file, or that of `systemd-coredump`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub core: Option<String>,
-    /// The places that it was called from, the crash first: at most 33. Code without frame pointers has the first one only.
+    /// The places that it was called from, the crash first: at most 33.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<Vec<String>>,
 }

@@ -1,4 +1,4 @@
-//! The tables as they stand in the README and in `docs/design/decisions.md`.
+//! The tables as they stand in the README, in `docs/verdicts.md` and in `docs/design/decisions.md`.
 
 use std::fmt::Write;
 
@@ -7,18 +7,33 @@ use super::{
 };
 use crate::fact::{ProbeFailure, Verdict};
 
+/// What fails of services, in short.
+fn verdicts_of_services() -> String {
+    let mut table = "| verdict | evidence | default action |\n|---|---|---|\n".to_owned();
+    // Those of hostprobe itself and of the host come after them.
+    for verdict in Verdict::ALL.into_iter().take_while(|verdict| *verdict != Verdict::AgentImpaired) {
+        let (name, (evidence, detail), action) = (verdict.as_str(), text(verdict), action(verdict));
+        let _ = writeln!(table, "| `{name}` | {evidence} | {action}{detail} |");
+    }
+    table
+}
+
+fn action(verdict: Verdict) -> &'static str {
+    match of(verdict).action {
+        DefaultAction::Restart => "restart",
+        DefaultAction::Hold => "hold",
+        DefaultAction::Alert => "alert",
+        DefaultAction::Nothing => "none",
+    }
+}
+
 fn verdicts() -> String {
     let mut table = "| verdict | evidence | default action | severity | alert | ends when |\n".to_owned();
     table.push_str("|---|---|---|---|---|---|\n");
     for verdict in Verdict::ALL {
         let rule = of(verdict);
         let (evidence, detail) = text(verdict);
-        let action = match rule.action {
-            DefaultAction::Restart => "restart",
-            DefaultAction::Hold => "hold",
-            DefaultAction::Alert => "alert",
-            DefaultAction::Nothing => "none",
-        };
+        let action = action(verdict);
         let severity = match rule.severity {
             SeverityRule::Info => "info",
             SeverityRule::Warning => "warning",
@@ -252,8 +267,10 @@ fn compare(page: &str, name: &str, table: &str) {
 }
 
 #[test]
-fn the_readme_has_the_table_of_verdicts() {
-    compare("README.md", "verdicts", &verdicts());
+fn the_readme_and_a_page_have_the_tables_of_verdicts() {
+    compare("README.md", "verdicts", &verdicts_of_services());
+    // Its links begin in another folder.
+    compare("docs/verdicts.md", "verdicts", &verdicts().replace("](docs/", "]("));
 }
 
 #[test]

@@ -63,6 +63,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             check(size_of::<abi::Crash>())?;
             Ok(Record::CoreSignal(crashed(&bytes)?, Some(Box::new(crash::stack(&bytes)?))))
         }
+        abi::KIND_CRASH_MEMORY => check(size_of::<abi::CrashMemory>())
+            .and_then(|()| crash::memory(&bytes))
+            .map(|memory| Record::CrashMemory(Box::new(memory))),
         abi::KIND_CGROUP => {
             check(size_of::<abi::CgroupMade>()).and_then(|()| cgroup(&bytes)).map(Record::Cgroup)
         }

@@ -110,6 +110,8 @@ const FIELDS: &[(&str, Lookup, &[Hook], Need)] = &[
     ("OFF_TASK_TRAP", Member(TASK, &["thread.trap_nr"]), &[Signal], Could),
     ("OFF_REGS_INSTRUCTION", Member(REGISTERS, &["ip", "pc"]), &[Signal], Could),
     ("OFF_REGS_STACK", Member(REGISTERS, &["sp"]), &[Signal], Could),
+    ("OFF_REGS_FRAME", Member(REGISTERS, &["bp"]), &[Signal], Could),
+    ("OFF_REGS_GENERAL", Member(REGISTERS, &["regs"]), &[Signal], Could),
     ("OFF_BINPRM_FILENAME", Member("linux_binprm", &["filename"]), &[Exec], Must),
     ("OFF_MM_ARG_START", Member("mm_struct", &["arg_start"]), &[Exec], Should),
     ("OFF_MM_ARG_END", Member("mm_struct", &["arg_end"]), &[Exec], Should),

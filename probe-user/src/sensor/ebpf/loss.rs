@@ -34,6 +34,7 @@ const CLASSES: [DropClass; DROP_CLASSES as usize] = [
     DropClass::Descendant,
     DropClass::HostFault,
     DropClass::HostFaultThrottled,
+    DropClass::CrashMemory,
 ];
 
 /// What a record of this class is about, and the ring that it is meant for.
@@ -56,6 +57,7 @@ const fn describe(class: DropClass) -> (LossClass, LossPlace) {
         DropClass::Descendant => (LossClass::Descendant, LossPlace::Map("DESCENDANTS")),
         DropClass::HostFault => (LossClass::HostFault, LossPlace::UrgentRing),
         DropClass::HostFaultThrottled => (LossClass::HostFaultThrottled, LossPlace::UrgentRing),
+        DropClass::CrashMemory => (LossClass::CrashMemory, LossPlace::BulkRing),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The stack of a process that crashed.
 
+use crate::stacks::StackCopy;
+
 /// What the programs saw of a process when it got the signal that ends it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CrashStack {
@@ -32,4 +34,12 @@ pub enum StackFrame {
     File { build_id: [u8; probe_abi::BUILD_ID_LEN], offset: u64 },
     /// At an address of the process.
     Address(u64),
+}
+
+/// The memory of the stack of a thread that crashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrashMemory {
+    pub at_ns: u64,
+    pub pid: u32,
+    pub stack: StackCopy,
 }

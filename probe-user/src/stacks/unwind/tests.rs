@@ -40,7 +40,7 @@ impl Fake {
     fn look(&self) -> usize {
         let mapping = self.mapping.clone();
         let size = mapping.range.end - mapping.range.start;
-        let mut unwinder = Unwinder::new(self.folder.path().to_owned(), vec![mapping]);
+        let mut unwinder = Unwinder::of_process(self.folder.path().to_owned(), vec![mapping]);
         let stack: Vec<u64> = (0..2048).map(|index| START + index * 13 % size).collect();
         let mut memory = StackMemory::new(i32::try_from(std::process::id()).unwrap());
         let until = Instant::now() + Duration::from_secs(60);
@@ -94,7 +94,7 @@ fn a_program_with_damaged_tables_is_followed_to_some_end() {
 fn another_file_at_the_path_of_a_program_is_not_taken_for_it() {
     let fake = Fake::new(&fs::read(PROGRAM).unwrap());
     let other = CodeMapping { inode: fake.mapping.inode + 1, is_deleted: true, ..fake.mapping.clone() };
-    let mut unwinder = Unwinder::new(fake.folder.path().to_owned(), vec![other]);
+    let mut unwinder = Unwinder::of_process(fake.folder.path().to_owned(), vec![other]);
     let place = CodeAddress { address: START + 10, mapping: unwinder.mapping_of(START + 10) };
     unwinder.load(0);
     assert!(unwinder.image_of(&place).is_none());

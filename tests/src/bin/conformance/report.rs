@@ -9,7 +9,7 @@ use serde_json::json;
 pub enum Outcome {
     /// The text describes the observation in words and numbers that are the same on every kernel.
     Passed(String),
-    /// This kernel lacks the tracepoint, and hostprobe reports that; the reason.
+    /// This kernel lacks what it takes, such as the tracepoint, and hostprobe reports that; the reason.
     Absent(String),
     /// The check cannot run here; the reason.
     NotTried(String),

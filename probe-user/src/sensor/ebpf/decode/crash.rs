@@ -5,7 +5,10 @@ use std::mem::{offset_of, size_of};
 use probe_abi as abi;
 
 use super::bytes::{Bytes, DecodeError, nonzero};
-use crate::sensor::record::{CrashStack, Registers, StackFrame};
+use crate::{
+    sensor::record::{CrashMemory, CrashStack, Registers, StackFrame},
+    stacks::{self, StackCopy},
+};
 
 pub fn stack(bytes: &Bytes<'_>) -> Result<CrashStack, DecodeError> {
     let instruction = bytes.u64(offset_of!(abi::Crash, instruction))?;
@@ -24,6 +27,22 @@ pub fn stack(bytes: &Bytes<'_>) -> Result<CrashStack, DecodeError> {
         thread_name: bytes.comm(offset_of!(abi::Crash, signal) + offset_of!(abi::SentSignal, sender_comm))?,
         registers: (stack_pointer != 0).then_some(registers),
         frames: frames.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect(),
+    })
+}
+
+pub fn memory(bytes: &Bytes<'_>) -> Result<CrashMemory, DecodeError> {
+    let length = bytes.u32(offset_of!(abi::CrashMemory, length))?;
+    let used = bytes.buffer(offset_of!(abi::CrashMemory, bytes), abi::CRASH_MEMORY_LEN, length)?;
+    let registers = stacks::Registers {
+        program_counter: bytes.u64(offset_of!(abi::CrashMemory, instruction))?,
+        stack_pointer: bytes.u64(offset_of!(abi::CrashMemory, stack_pointer))?,
+        frame_pointer: bytes.u64(offset_of!(abi::CrashMemory, frame_pointer))?,
+        link: bytes.u64(offset_of!(abi::CrashMemory, link))?,
+    };
+    Ok(CrashMemory {
+        at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        pid: bytes.u32(offset_of!(abi::CrashMemory, tgid))?,
+        stack: StackCopy { registers, bytes: used.to_vec() },
     })
 }
 

@@ -1,7 +1,11 @@
 //! The sender of a signal.
 
 use anyhow::{Context, Result, ensure};
-use hostprobe::sensor::record::{Record, Signal as SentSignal, StackFrame};
+use hostprobe::{
+    clock::Timestamp,
+    fact::ProcessKey,
+    sensor::record::{CrashMemory, CrashStack, Record, Signal as SentSignal, StackFrame},
+};
 use rustix::process::Signal;
 
 use crate::{check::FixtureCheck, fixture::Fixture, report::Outcome, workload::Workload};
@@ -9,8 +13,10 @@ use crate::{check::FixtureCheck, fixture::Fixture, report::Outcome, workload::Wo
 pub const CHECKS: &[FixtureCheck] = &[
     ("sender of a fatal signal", fatal),
     ("SIGSTOP and its sender", stop),
+    ("a request to end, before the end", request_to_end),
     ("SIGSEGV, before its core dump", core_dump),
     ("SIGSEGV, where it happened", crash_site),
+    ("SIGSEGV, memory of its stack", crash_memory),
 ];
 
 /// A user id that is neither root nor likely to be in use.
@@ -58,6 +64,30 @@ fn stop(fixture: &mut Fixture) -> Result<Outcome> {
     Ok(Outcome::Passed(format!("signal {}, code {}, its pid, uid 0, comm kill", 19, stop.signal.code)))
 }
 
+/// A process that is stopped has its SIGTERM pending.
+fn request_to_end(fixture: &mut Fixture) -> Result<Outcome> {
+    let mut victim = Workload::start(&["exit", "0"])?;
+    fixture.sensor.watch_process(victim.pid(), 1)?;
+    victim.signal(Signal::STOP)?;
+    let stop = fixture.wait_for("stop", |record| {
+        if let Record::Stop(it) = record {
+            Some(it.clone()).filter(|it| it.pid == victim.pid())
+        } else {
+            None
+        }
+    })?;
+    let process = ProcessKey::new(victim.pid(), Timestamp::from_nanos(stop.start_ns));
+    let before = fixture.sensor.request_to_end(process);
+    ensure!(before.is_none(), "nobody has asked it: {before:?}");
+    victim.signal(Signal::TERM)?;
+    let asked = fixture.sensor.request_to_end(process).context("no request")?;
+    ensure!(asked >= Timestamp::from_nanos(stop.at_ns), "it was asked before it was stopped");
+    victim.signal(Signal::CONT)?;
+    let exit = fixture.wait_for_exit(victim.pid())?;
+    ensure!(exit.status.0 == Some(victim.wait()?) && exit.status.signal() == Some(15), "{exit:?}");
+    Ok(Outcome::Passed("signal 15, while it is pending".to_owned()))
+}
+
 fn core_dump(fixture: &mut Fixture) -> Result<Outcome> {
     let mut victim = Workload::start(&["segv"])?;
     fixture.sensor.watch_process(victim.pid(), 1)?;
@@ -77,17 +107,7 @@ fn core_dump(fixture: &mut Fixture) -> Result<Outcome> {
 
 /// The first frame is the exact instruction, in the file of this program or at an address of it.
 fn crash_site(fixture: &mut Fixture) -> Result<Outcome> {
-    let mut victim = Workload::start(&["segv"])?;
-    fixture.sensor.watch_process(victim.pid(), 1)?;
-    victim.release();
-    let stack = fixture.wait_for("crash", |record| {
-        if let Record::CoreSignal(it, stack) = record {
-            stack.clone().filter(|_| it.pid == victim.pid())
-        } else {
-            None
-        }
-    })?;
-    fixture.wait_for_exit(victim.pid())?;
+    let (stack, _) = crash(fixture)?;
     let first = stack.frames.first().with_context(|| format!("no stack: {stack:?}"))?;
     match first {
         StackFrame::File { build_id, offset } => {
@@ -102,6 +122,38 @@ fn crash_site(fixture: &mut Fixture) -> Result<Outcome> {
     ensure!(stack.address == 8, "the process writes to address 8: {stack:?}");
     ensure!(!cfg!(target_arch = "x86_64") || stack.trap == 14, "no page fault: {stack:?}");
     Ok(Outcome::Passed("the instruction, a page fault at address 8".to_owned()))
+}
+
+/// The main thread's stack ends with its arguments and its environment.
+fn crash_memory(fixture: &mut Fixture) -> Result<Outcome> {
+    let (stack, memory) = crash(fixture)?;
+    let Some(registers) = stack.registers else {
+        return Ok(Outcome::Absent("this kernel does not hand out the registers".to_owned()));
+    };
+    let memory = memory.context("no memory of the stack before the crash")?;
+    let copied = memory.stack.registers;
+    ensure!(copied.stack_pointer == registers.stack_pointer, "{stack:?} {memory:?}");
+    ensure!(copied.program_counter == registers.instruction && copied.frame_pointer > 0, "{memory:?}");
+    ensure!(memory.stack.bytes.len() >= 1024, "{memory:?}");
+    Ok(Outcome::Passed("the registers, and 1 KiB or more above the stack pointer".to_owned()))
+}
+
+/// Has a process crash. Returns its stack and, if it came before it, the memory of that.
+fn crash(fixture: &mut Fixture) -> Result<(CrashStack, Option<CrashMemory>)> {
+    let mut victim = Workload::start(&["segv"])?;
+    fixture.sensor.watch_process(victim.pid(), 1)?;
+    victim.release();
+    let mut memory = None;
+    let stack = fixture.wait_for("crash", |record| match record {
+        Record::CrashMemory(it) if it.pid == victim.pid() => {
+            memory = Some((**it).clone());
+            None
+        }
+        Record::CoreSignal(it, stack) => stack.clone().filter(|_| it.pid == victim.pid()),
+        _ => None,
+    })?;
+    fixture.wait_for_exit(victim.pid())?;
+    Ok((*stack, memory))
 }
 
 fn by(signal: &SentSignal, pid: u32, uid: u32, comm: &str) -> Result<()> {

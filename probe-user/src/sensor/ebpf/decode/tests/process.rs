@@ -1,5 +1,8 @@
 use super::{wire::*, *};
-use crate::sensor::record::{Cgroups, CrashStack, Registers, StackFrame};
+use crate::{
+    sensor::record::{Cgroups, CrashStack, Registers, StackFrame},
+    stacks,
+};
 
 #[test]
 fn decodes_an_exit() {
@@ -91,6 +94,24 @@ fn a_crash_without_a_stack_or_registers_is_still_one() {
     assert_eq!((stack.frames, stack.registers), (Vec::new(), None));
     bytes[28..32].copy_from_slice(&1056_i32.to_ne_bytes());
     assert_eq!(decode(&bytes), Err(DecodeError::Length { length: 1056, room: 1024 }));
+}
+
+#[test]
+fn decodes_the_memory_of_a_stack_and_shows_none_of_it() {
+    let Ok(Record::CrashMemory(memory)) = decode(&crash_memory_bytes()) else { panic!("no memory") };
+    let registers = stacks::Registers {
+        program_counter: 0x5555_1180,
+        stack_pointer: 0x7ffd_0000,
+        frame_pointer: 0x7ffd_0040,
+        link: 0,
+    };
+    assert_eq!((memory.at_ns, memory.pid, memory.stack.registers), (8_999, 4242, registers));
+    assert_eq!(memory.stack.bytes, [1_u64.to_ne_bytes(), 0x5555_2345_u64.to_ne_bytes()].concat());
+    let shown = "CrashMemory { at_ns: 8999, pid: 4242, stack: StackCopy { length: 16, .. } }";
+    assert_eq!(format!("{memory:?}"), shown);
+    let mut bytes = crash_memory_bytes();
+    bytes[20..24].copy_from_slice(&8193_u32.to_ne_bytes()); // length
+    assert_eq!(decode(&bytes), Err(DecodeError::Length { length: 8193, room: 8192 }));
 }
 
 #[test]

@@ -276,6 +276,24 @@ pub fn crash_bytes() -> Vec<u8> {
     wire.0
 }
 
+pub fn crash_memory_bytes() -> Vec<u8> {
+    let mut wire = Wire::default()
+        .u32(17) // header.kind
+        .u32(8248) // header.size
+        .u64(8_999) // header.at_ns
+        .u32(4242) // tgid
+        .u32(16) // length
+        .u64(0x5555_1180) // instruction
+        .u64(0x7ffd_0000) // stack_pointer
+        .u64(0x7ffd_0040) // frame_pointer
+        .u64(0) // link
+        .u64(1) // bytes
+        .u64(0x5555_2345);
+    // Stale memory.
+    wire.0.resize(8248, b'#');
+    wire.0
+}
+
 pub fn cgroup_bytes() -> Vec<u8> {
     Wire::default()
         .u32(9) // header.kind
