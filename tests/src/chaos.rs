@@ -219,16 +219,16 @@ fn play(lab: &mut Lab, round: &Round) -> Vec<Error> {
     let wait_for = |at: Duration| sleep((began + at).saturating_duration_since(Instant::now()));
     let mut end = round.end;
     for planned in &round.faults {
-        if let Some((how, at, gap)) = end.take_if(|(_, at, _)| *at <= planned.at) {
-            wait_for(at);
-            lab.next_life(how, gap);
+        if let Some(end) = end.take_if(|end| end.at <= planned.at) {
+            wait_for(end.at);
+            lab.next_life(&end);
         }
         wait_for(planned.at);
         note(acts::cause(lab, planned, &pids, &mut held));
     }
-    if let Some((how, at, gap)) = end {
-        wait_for(at);
-        lab.next_life(how, gap);
+    if let Some(end) = end {
+        wait_for(end.at);
+        lab.next_life(&end);
     }
     for planned in &round.faults {
         note(acts::settle(lab, round, planned, &pids));

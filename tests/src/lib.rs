@@ -50,6 +50,7 @@ pub mod protocols;
 pub mod quiet;
 pub mod rights;
 pub mod schema;
+pub mod shifted_clock;
 pub mod simulated_day;
 pub mod soak;
 pub mod storm;

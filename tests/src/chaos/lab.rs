@@ -18,7 +18,7 @@ use super::{
     fault::Role,
     nats::LoopbackNats,
     oracle,
-    plan::DaemonEnd,
+    plan::{DaemonEnd, Ending},
     services::{SERVICES, Services},
 };
 use crate::{
@@ -30,6 +30,7 @@ use crate::{
     loop_disk::LoopDisk,
     parts::{Alertmanager, built},
     process::Running,
+    shifted_clock::shifted,
     soak::sample::Sample,
     survival::relay::Relay,
 };
@@ -143,29 +144,31 @@ impl Lab {
     }
 
     /// Ends the daemon, and starts the next one after a while.
-    pub(super) fn next_life(&mut self, how: DaemonEnd, gap: Duration) {
-        let signal = match how {
+    pub(super) fn next_life(&mut self, end: &Ending) {
+        let signal = match end.how {
             DaemonEnd::Killed => Signal::KILL,
             DaemonEnd::Upgraded => Signal::TERM,
         };
         self.daemon.signal(signal);
         let status = self.daemon.wait(LONG);
-        if how == DaemonEnd::Upgraded && !status.success() {
+        if end.how == DaemonEnd::Upgraded && !status.success() {
             self.wrong.push(format!("a daemon ended with {status}: {}", self.daemon.log()));
         }
-        sleep(gap);
-        let before = std::mem::replace(&mut self.daemon, Daemon::start(&self.config, &[]));
+        sleep(end.gap);
+        let next = Daemon::start_with(&self.config, &[], |command| shifted(command, end.ahead));
+        let before = std::mem::replace(&mut self.daemon, next);
         let events = before.events();
         self.wrong.extend(oracle::sequence(&events));
         self.ended.extend(before.since(self.mark));
         self.mark = Mark::default();
-        self.ends.push(how);
+        self.ends.push(end.how);
     }
 
     /// Has a last daemon take over and end with its services.
     pub(super) fn end(&mut self) {
         self.config = self.config.replace("on_exit = \"leave\"", "on_exit = \"stop\"");
-        self.next_life(DaemonEnd::Upgraded, Duration::ZERO);
+        let how = DaemonEnd::Upgraded;
+        self.next_life(&Ending { how, at: Duration::ZERO, gap: Duration::ZERO, ahead: 0 });
         self.ends.pop();
         self.daemon.ready();
         let status = self.daemon.stop();

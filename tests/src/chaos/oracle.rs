@@ -223,3 +223,6 @@ pub fn trouble_in(status: &Value) -> Vec<String> {
     let troubled = services.iter().filter(|it| is_troubled(it) && !is_busy(it));
     troubled.map(|it| format!("{} {} {} {}", it["name"], it["state"], it["verdict"], it["summary"])).collect()
 }
+
+#[cfg(test)]
+mod tests;

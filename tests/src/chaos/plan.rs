@@ -108,6 +108,21 @@ pub enum DaemonEnd {
     Upgraded,
 }
 
+/// The end of a life of the daemon, and what the next one finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    pub how: DaemonEnd,
+    /// From the beginning of the round.
+    pub at: Duration,
+    /// For how long there is no daemon.
+    pub gap: Duration,
+    /// By how many seconds the next one's clocks since boot are ahead of the host's: it runs in a time namespace.
+    pub ahead: i64,
+}
+
+/// The shifts of the clocks. The host has run for longer than the least of them.
+const AHEAD: [i64; 6] = [0, 0, 0, 0, 86_400, -60];
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
     pub service: &'static Spec,
@@ -123,8 +138,7 @@ pub struct Round {
     pub surroundings: Surroundings,
     /// In the order of their times.
     pub faults: Vec<Planned>,
-    /// How and when the daemon ends, and for how long there is none.
-    pub end: Option<(DaemonEnd, Duration, Duration)>,
+    pub end: Option<Ending>,
 }
 
 impl Round {
@@ -133,8 +147,9 @@ impl Round {
         let mut random = Random::of(seed, number.into());
         let surroundings = drawn(&SURROUNDINGS, seed, 1, number as usize);
         let end = (surroundings.lets_it_end() && random.below(3) == 0).then(|| {
-            let end = if random.below(2) == 0 { DaemonEnd::Killed } else { DaemonEnd::Upgraded };
-            (end, SPREAD.mul_f64(random.share()), Duration::from_secs(1).mul_f64(random.share()))
+            let how = if random.below(2) == 0 { DaemonEnd::Killed } else { DaemonEnd::Upgraded };
+            let (at, gap) = (SPREAD.mul_f64(random.share()), Duration::from_secs(1).mul_f64(random.share()));
+            Ending { how, at, gap, ahead: AHEAD[random.below(AHEAD.len())] }
         });
         let mut faults: Vec<Planned> = Vec::new();
         for nth in 0..FAULTS {
@@ -181,12 +196,15 @@ impl fmt::Display for Round {
         for Planned { service, fault, at } in &self.faults {
             write!(f, "; {} ms {}: {}", at.as_millis(), service.name, fault.kind().name)?;
         }
-        if let Some((end, at, gap)) = self.end {
-            let how = match end {
+        if let Some(Ending { how, at, gap, ahead }) = self.end {
+            let how = match how {
                 DaemonEnd::Killed => "killed",
                 DaemonEnd::Upgraded => "upgraded",
             };
             write!(f, "; {} ms: the daemon is {how}, {} ms without", at.as_millis(), gap.as_millis())?;
+            if ahead != 0 {
+                write!(f, ", the next one's clocks {ahead} s ahead")?;
+            }
         }
         Ok(())
     }

@@ -74,7 +74,7 @@ const NONE: Trouble = Trouble {
 pub const TROUBLES: &[Trouble] = &[
     Trouble {
         name: "starved",
-        what: "starvation: for 60 s, other processes leave it a hundredth of the CPUs",
+        what: "starvation: for 60 s, its cgroup has the least weight there is beside busy processes",
         is_felt_by_all: true,
         happens: starved,
         ..NONE
@@ -180,14 +180,14 @@ pub const TROUBLES: &[Trouble] = &[
     },
 ];
 
-/// The weights of two cgroups: the least there is, and sixteen times the usual one.
+/// The services have the least weight there is, and busy processes the usual one: other programs of the host go on.
 fn starved(stage: &Stage, _: &Tools, trouble: &Trouble) -> Result<()> {
-    let (little, much) = (CpuCgroup::new(2)?, CpuCgroup::new(16 * 1024)?);
+    let (little, much) = (CpuCgroup::new(2)?, CpuCgroup::new(1024)?);
     for pid in stage.pids(trouble) {
         little.add(pid)?;
     }
     let mut busy = Command::new(built("busy_loop"));
-    let busy = Running::start(busy.args(["--threads", "64"]), Signal::KILL);
+    let busy = Running::start(busy.args(["--threads", "8"]), Signal::KILL);
     much.add(busy.pid())?;
     sleep(LASTS);
     drop(busy);
