@@ -186,6 +186,9 @@ const NEVER: [&str; 2] = ["exit_watched", "events"];
 /// Classes of records about any process of the host: others than those of the run may lose them.
 const OF_THE_HOST: [&str; 5] = ["exec", "listen", "exit_unwatched", "exit_throttled", "cgroup"];
 
+/// Where a run of a program that the kernel left out may hide the death of a service.
+const EXIT_HOOK: &str = "sched_process_exit";
+
 /// Records are lost only where the round has done that, and counted then.
 fn wrong_with_loss(round: &Round, event: &Value) -> Option<String> {
     let class = text(event, "loss.class");
@@ -200,7 +203,9 @@ fn wrong_with_loss(round: &Round, event: &Value) -> Option<String> {
         | Surroundings::NatsDown
         | Surroundings::Starved => false,
     };
-    let is_excused = (is_done || OF_THE_HOST.contains(&class)) && !NEVER.contains(&class);
+    let of_the_host =
+        OF_THE_HOST.contains(&class) || class == "missed" && text(event, "loss.where") != EXIT_HOOK;
+    let is_excused = (is_done || of_the_host) && !NEVER.contains(&class);
     (!is_excused).then(|| format!("a loss: {}", text(event, "message")))
 }
 
