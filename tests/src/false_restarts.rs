@@ -8,6 +8,7 @@ mod kubelet;
 pub mod page;
 mod stage;
 mod tools;
+mod trouble;
 mod troubles;
 mod watch;
 
@@ -19,11 +20,8 @@ use std::{
 
 use anyhow::{Result, ensure};
 
+pub use self::trouble::{TOOLS, TROUBLES, Tool, Trouble};
 use self::{stage::Stage, tools::Tools};
-pub use self::{
-    tools::{TOOLS, Tool},
-    troubles::{TROUBLES, Trouble},
-};
 
 /// How long all must have been well before the first trouble.
 const CALM: Duration = Duration::from_secs(45);
@@ -82,7 +80,7 @@ fn pass(stage: &Stage, tools: &Tools, findings: &mut Findings) -> Result<()> {
         std::thread::scope(|scope| -> Result<()> {
             let threads: Vec<_> = group
                 .iter()
-                .map(|trouble| scope.spawn(move || (trouble.happens)(stage, tools, trouble)))
+                .map(|trouble| scope.spawn(move || troubles::happen(stage, tools, trouble)))
                 .collect();
             for thread in threads {
                 thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;

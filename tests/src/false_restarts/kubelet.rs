@@ -16,7 +16,10 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{stage::Stage, tools::Tool, troubles::TROUBLES};
+use super::{
+    stage::Stage,
+    trouble::{TROUBLES, Tool},
+};
 use crate::process::Running;
 
 const PERIOD: Duration = Duration::from_secs(10);

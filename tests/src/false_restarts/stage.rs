@@ -13,8 +13,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{
-    tools::{TOOLS, Tool, until},
-    troubles::{Program, TROUBLES, Trouble},
+    trouble::{Program, TOOLS, TROUBLES, Tool, Trouble, until},
     watch::Watch,
 };
 use crate::{

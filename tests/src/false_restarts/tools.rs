@@ -4,42 +4,20 @@ use std::{
     path::PathBuf,
     process::{Command, Stdio},
     sync::Arc,
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{
     kubelet::KubeletRules,
     stage::Stage,
-    troubles::{TROUBLES, Trouble},
+    trouble::{TROUBLES, Tool, Trouble},
 };
 use crate::{
     bench::peers::monit::{Monit, PROGRAM},
     daemon::Daemon,
     operator::Home,
 };
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tool {
-    Hostprobe,
-    Monit,
-    /// A small simulation of the kubelet's liveness probes; there is no kubelet here.
-    KubeletRules,
-}
-
-pub const TOOLS: [Tool; 3] = [Tool::Hostprobe, Tool::Monit, Tool::KubeletRules];
-
-impl Tool {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Hostprobe => "hostprobe",
-            Self::Monit => "Monit",
-            Self::KubeletRules => "kubelet-like rules",
-        }
-    }
-}
 
 /// Monit's cycle, as in the examples of its manual, s.
 const CYCLE: u32 = 30;
@@ -119,16 +97,4 @@ fn monit_checks(stage: &Stage) -> String {
         );
     }
     text
-}
-
-/// Waits until something is so.
-pub(super) fn until(what: &str, within: Duration, mut is_so: impl FnMut() -> bool) -> Result<()> {
-    let deadline = Instant::now() + within;
-    while !is_so() {
-        if Instant::now() > deadline {
-            bail!("not within {within:?}: {what}");
-        }
-        sleep(Duration::from_millis(200));
-    }
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! The troubles. None but the controls is a fault of the service that has it.
+//! What happens in each trouble. None but the controls is a fault of the service that has it.
 
 use std::{
     fs,
@@ -16,7 +16,8 @@ use rustix::process::Signal;
 
 use super::{
     stage::Stage,
-    tools::{TOOLS, Tools},
+    tools::Tools,
+    trouble::{FLOOD, LASTS, TOOLS, Trouble},
 };
 use crate::{
     cgroup::{self, Group},
@@ -27,88 +28,25 @@ use crate::{
     storm::{Manner, Storm},
 };
 
-/// How long most troubles last: three rounds of each tool's probes fit in.
-const LASTS: Duration = Duration::from_secs(60);
-
-/// A flood.
-const FLOOD: Duration = Duration::from_secs(45);
 const CLIENTS: usize = 32;
 
-/// What has the trouble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    Victim,
-    /// It listens 15 s after its start.
-    StartsSlowly,
-    /// It needs a Redis of its own, which no tool restarts.
-    App,
-}
-
-#[derive(Debug)]
-pub struct Trouble {
-    /// The name of its services.
-    pub name: &'static str,
-    pub what: &'static str,
-    pub program: Program,
-    /// A control: a fault of the service, which a restart mends.
-    pub is_fault: bool,
-    /// Other services feel it as well, so it has a time of its own.
-    pub is_felt_by_all: bool,
-    pub lasts: Duration,
-    /// Restarts that an operator asks for.
-    pub asked_for: usize,
-    pub(super) happens: fn(&Stage, &Tools, &Trouble) -> Result<()>,
-}
-
-const NONE: Trouble = Trouble {
-    name: "",
-    what: "",
-    program: Program::Victim,
-    is_fault: false,
-    is_felt_by_all: false,
-    lasts: LASTS,
-    asked_for: 0,
-    happens: |_, _, _| Ok(()),
-};
-
-pub const TROUBLES: &[Trouble] = &[
-    Trouble {
-        name: "starved",
-        what: "starvation: for 60 s, its cgroup has the least weight there is beside busy processes",
-        is_felt_by_all: true,
-        happens: starved,
-        ..NONE
-    },
-    Trouble {
-        name: "slow-dependency",
-        what: "the Redis that it needs accepts and does not answer for 60 s",
-        program: Program::App,
-        happens: |stage, _, trouble| {
+/// Has a trouble happen to the services of all tools.
+pub(super) fn happen(stage: &Stage, tools: &Tools, trouble: &Trouble) -> Result<()> {
+    let happens: fn(&Stage, &Tools, &Trouble) -> Result<()> = match trouble.name {
+        "starved" => starved,
+        "slow-dependency" => |stage, _, trouble| {
             stage.signal_dependency(trouble, Signal::STOP);
             sleep(LASTS);
             stage.signal_dependency(trouble, Signal::CONT);
             Ok(())
         },
-        ..NONE
-    },
-    Trouble {
-        name: "dead-dependency",
-        what: "the Redis that it needs is down for 60 s",
-        program: Program::App,
-        happens: |stage, _, trouble| {
+        "dead-dependency" => |stage, _, trouble| {
             stage.end_dependency(trouble);
             sleep(LASTS);
             stage.start_dependency(trouble);
             Ok(())
         },
-        ..NONE
-    },
-    Trouble {
-        name: "deployment",
-        what: "its operator deploys it, and it takes 15 s to start",
-        program: Program::StartsSlowly,
-        asked_for: 1,
-        happens: |stage, tools, trouble| {
+        "deployment" => |stage, tools, trouble| {
             for tool in TOOLS {
                 tools.deploy(stage, trouble, tool)?;
             }
@@ -116,69 +54,34 @@ pub const TROUBLES: &[Trouble] = &[
             sleep(Duration::from_secs(10));
             TOOLS.iter().try_for_each(|tool| stage.until_serves(trouble, *tool))
         },
-        ..NONE
-    },
-    Trouble {
-        name: "paused",
-        what: "it is paused for 60 s, as by podman pause or for a snapshot",
-        happens: paused,
-        ..NONE
-    },
-    Trouble {
-        name: "slow",
-        what: "it answers in 3 s for 60 s",
-        happens: |stage, _, trouble| {
+        "paused" => paused,
+        "slow" => |stage, _, trouble| {
             stage.ask(trouble, "/slow?ms=3000");
             sleep(LASTS);
             stage.ask(trouble, "/slow?ms=0");
             Ok(())
         },
-        ..NONE
-    },
-    Trouble {
-        name: "flooded",
-        what: "a flood: 32 clients ask it as fast as it answers, for 45 s",
-        is_felt_by_all: true,
-        lasts: FLOOD,
-        happens: flooded,
-        ..NONE
-    },
-    Trouble {
-        name: "forks",
-        what: "another user's processes fork, exit and execute as fast as they can, for 45 s",
-        is_felt_by_all: true,
-        lasts: FLOOD,
-        happens: |_, _, _| {
+        "flooded" => flooded,
+        "forks" => |_, _, _| {
             let storms = [Manner::Exit, Manner::Exec].map(Storm::endless);
             storms.iter().for_each(Storm::begin);
             sleep(FLOOD);
             Ok(())
         },
-        ..NONE
-    },
-    Trouble {
-        name: "crash",
-        what: "control: it crashes",
-        is_fault: true,
-        happens: |stage, _, trouble| {
+        "crash" => |stage, _, trouble| {
             stage.ask(trouble, "/segv");
             sleep(LASTS);
             Ok(())
         },
-        ..NONE
-    },
-    Trouble {
-        name: "hang",
-        what: "control: it hangs for good",
-        is_fault: true,
-        happens: |stage, _, trouble| {
+        "hang" => |stage, _, trouble| {
             stage.ask(trouble, "/hang");
             sleep(LASTS);
             Ok(())
         },
-        ..NONE
-    },
-];
+        other => anyhow::bail!("the trouble {other} is not known"),
+    };
+    happens(stage, tools, trouble)
+}
 
 /// The services have the least weight there is, and busy processes the usual one: other programs of the host go on.
 fn starved(stage: &Stage, _: &Tools, trouble: &Trouble) -> Result<()> {
