@@ -405,6 +405,7 @@ impl Engine {
     fn surroundings(&self, id: ServiceId, now: Timestamp) -> Surroundings {
         let mut surroundings = Surroundings {
             pressed: self.overload.pressed(now).map(str::to_owned),
+            late: self.overload.late(now).map(str::to_owned),
             host: self.host.trouble(),
             ..Surroundings::default()
         };

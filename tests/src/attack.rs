@@ -12,6 +12,8 @@ mod services;
 mod stream;
 
 use std::{
+    any::Any,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -152,6 +154,26 @@ pub const ATTACKS: &[Attack] = &[
         plan: |scene| stream::blocked(scene.folder),
     },
 ];
+
+/// Begins what an attack of this name does to a daemon whose page is on this port. It lasts until the result is dropped.
+///
+/// # Panics
+/// If there is no such attack, or it takes a configuration of its own.
+pub fn begin(name: &str, page: u16, folder: &Path, daemon: &Daemon) -> Result<Vec<Box<dyn Any>>> {
+    let attack = ATTACKS.iter().find(|attack| attack.name == name).expect("an attack of this name");
+    let plan = (attack.plan)(&Scene { folder, page })?;
+    assert!(plan.config.is_empty() && plan.reader.is_none(), "{name} takes a daemon of its own");
+    let mut held = plan.held;
+    if let Some(begin) = plan.begin {
+        held.extend(begin(daemon)?);
+    }
+    Ok(held)
+}
+
+/// Clients of a page and of a control socket that ask and never read, until the result is dropped.
+pub fn mute(page: u16, socket: &Path) -> Result<Vec<Box<dyn Any>>> {
+    clients::mute_clients(page, socket)
+}
 
 /// What came of one.
 #[derive(Debug, Default)]

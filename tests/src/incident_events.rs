@@ -1,6 +1,6 @@
 //! The events of one incident, from the fault to "healthy again".
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -93,6 +93,16 @@ pub fn is(event: &Value, action: &str, service: &str) -> bool {
 /// A text field by its dotted name; empty if there is none.
 pub fn text<'a>(event: &'a Value, name: &str) -> &'a str {
     field(event, name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The time of an event.
+///
+/// # Panics
+/// If it has none.
+#[track_caller]
+pub fn time_of(event: &Value) -> SystemTime {
+    let at: jiff::Timestamp = text(event, "@timestamp").parse().expect("an event has a time");
+    UNIX_EPOCH + Duration::try_from(at.as_duration()).expect("it is after 1970")
 }
 
 /// A whole number by its dotted name.

@@ -2,8 +2,8 @@
 //! budgets and crash loops hold over all its lives.
 
 pub mod page;
-mod random;
-mod relay;
+pub(crate) mod random;
+pub(crate) mod relay;
 pub mod services;
 
 use std::{

@@ -8,9 +8,11 @@ mod check;
 mod demo;
 mod dist;
 mod ebpf;
+mod false_restarts;
 mod fuzz;
 mod layers;
 mod nightly;
+mod properties;
 mod quiet;
 mod run;
 mod soak;
@@ -61,11 +63,22 @@ enum Command {
     /// Needs root and the three peers' packages. Takes twelve minutes, and writes the tables in docs/quiet.md. Exit status: 0
     /// if all was counted, 1 if the page cannot be written, 3 if a part is missing.
     Quiet,
+    /// Count how often hostprobe, Monit and rules like the kubelet's restart services that are well
+    ///
+    /// Needs root and Monit's package. Writes the table in docs/false-restarts.md. Exit status: 0 if hostprobe restarted none of
+    /// them, and each that had a fault; 1 if not, 3 if a part is missing.
+    FalseRestarts(false_restarts::Arguments),
+    /// Do random faults to thirty services that need each other, and fail if hostprobe makes the wrong thing of one
+    ///
+    /// Needs root, and the packages that `cargo xtask test` installs. The daemon is killed and upgraded meanwhile, disks are
+    /// full, sockets are flooded, receivers fail. Prints the plan of each round, a summary, and the seed and the round of a
+    /// failure. Exit status: 0 if all was right, 1 if something was not, 3 if a part is missing.
+    Chaos(chaos::Arguments),
     /// Show the engine random observations, and fail if a restart is not justified, an incident does not end, or a replay
     /// decides otherwise
     ///
     /// `cargo xtask test` runs the same test for some seconds. It prints the shortest sequence that fails.
-    Chaos(chaos::Arguments),
+    Properties(properties::Arguments),
     /// Have inputs made up for whatever reads foreign bytes, and fail if one of them crashes it
     ///
     /// Installs a nightly compiler and cargo-fuzz. As many fuzzers run at once as there are CPUs. Exit status: 0 if none
@@ -110,7 +123,11 @@ fn main() -> ExitCode {
         Command::Soak(arguments) => soak::soak(&arguments).map(|never| match never {}),
         Command::Survival(arguments) => survival::survival(&arguments).map(|never| match never {}),
         Command::Quiet => quiet::quiet().map(|never| match never {}),
-        Command::Chaos(arguments) => chaos::chaos(&arguments),
+        Command::FalseRestarts(arguments) => {
+            false_restarts::false_restarts(&arguments).map(|never| match never {})
+        }
+        Command::Chaos(arguments) => chaos::chaos(&arguments).map(|never| match never {}),
+        Command::Properties(arguments) => properties::properties(&arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments).map(|never| match never {}),
         Command::Vm(arguments) => vm::vm(&arguments),

@@ -17,6 +17,9 @@ const IO: f64 = 0.5;
 /// A control probe that is later than this shows that other probes are late too.
 const LATE: Duration = Duration::from_millis(300);
 
+/// hostprobe is so late that it takes an answer in time for a timeout: many timeouts are no longer.
+const TOO_LATE: Duration = Duration::from_secs(1);
+
 /// How long pressure counts after it was measured, because probes that began under pressure end later.
 const LASTS: Duration = Duration::from_secs(5);
 
@@ -30,6 +33,8 @@ const EXCUSED_FOR: Duration = Duration::from_secs(60);
 pub(super) struct Overload {
     /// Until when the host counts as under pressure, and by what.
     pressed: Option<(Timestamp, String)>,
+    /// Until when hostprobe itself counts as too late, and how late it was.
+    late: Option<(Timestamp, String)>,
     /// The services whose latest probe timed out.
     timing_out: BTreeSet<ServiceId>,
     /// Since when they are enough to have one cause.
@@ -44,6 +49,11 @@ impl Overload {
         };
         let late = (pressure.late >= LATE)
             .then(|| format!("hostprobe's own control probe was {} ms late", pressure.late.as_millis()));
+        if let Some(why) = late.clone().filter(|_| pressure.late >= TOO_LATE) {
+            // The next reading and the results of probes are as late.
+            let lasts = pressure.late.saturating_mul(2).saturating_add(LASTS);
+            self.late = Some((pressure.at.plus(lasts), why));
+        }
         let why = late
             .or_else(|| share(pressure.cpu, CPU, "tasks wait for a CPU"))
             .or_else(|| share(pressure.memory, MEMORY, "all tasks wait for memory"))
@@ -56,6 +66,11 @@ impl Overload {
     /// What the host is short of at `now`.
     pub(super) fn pressed(&self, now: Timestamp) -> Option<&str> {
         self.pressed.as_ref().filter(|(until, _)| now < *until).map(|(_, why)| why.as_str())
+    }
+
+    /// How late hostprobe itself is at `now`, if its probes say nothing about a service for that.
+    pub(super) fn late(&self, now: Timestamp) -> Option<&str> {
+        self.late.as_ref().filter(|(until, _)| now < *until).map(|(_, why)| why.as_str())
     }
 
     /// Notes whether a service's latest probe timed out.
@@ -106,6 +121,20 @@ mod tests {
         overload.pressure(&Pressure { at: at(12), ..Pressure::default() });
         assert_eq!(overload.pressed(at(12)), Some("tasks wait for a CPU 90 % of the time"));
         assert_eq!(overload.pressed(at(16)), None);
+    }
+
+    #[test]
+    fn a_late_daemon_trusts_no_timeout_until_its_probes_are_in_time_again() {
+        let at = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
+        let late = |at, millis| Pressure { at, late: Duration::from_millis(millis), ..Pressure::default() };
+        let mut overload = Overload::default();
+        overload.pressure(&late(at(10), 900));
+        assert_eq!(overload.late(at(10)), None);
+        overload.pressure(&late(at(11), 6000));
+        // It is read again after six seconds at the earliest, if it stays as late.
+        let why = Some("hostprobe's own control probe was 6000 ms late");
+        assert_eq!([overload.late(at(11)), overload.late(at(27))], [why; 2]);
+        assert_eq!(overload.late(at(28)), None);
     }
 
     #[test]

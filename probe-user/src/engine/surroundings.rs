@@ -15,6 +15,8 @@ pub struct Surroundings {
     pub suspects: Vec<ServiceId>,
     /// Why the host counts as overloaded, if it does.
     pub pressed: Option<String>,
+    /// How late hostprobe itself is, if its probes say nothing for that.
+    pub late: Option<String>,
     /// The number of services that time out together, if one cause is likely.
     pub together: Option<String>,
     /// The services whose units this one's unit needs, of those that its state names.

@@ -276,7 +276,8 @@ impl ProcReader {
     }
 
     pub(super) fn key(&self, pid: u32, stat: &Stat) -> ProcessKey {
-        ProcessKey { pid, start: Timestamp::from_nanos(stat.starttime.saturating_mul(self.tick_nanos)) }
+        let start = Timestamp::from_proc_nanos(stat.starttime.saturating_mul(self.tick_nanos));
+        ProcessKey { pid, start }
     }
 
     pub(crate) fn tick_nanos(&self) -> u64 {

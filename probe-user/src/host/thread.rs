@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use super::{ProcReader, read_text};
+use crate::clock::Timestamp;
 
 /// The files of a thread are far smaller; its stack may have 64 frames.
 const TEXT_MAX: u64 = 16 * 1024;
@@ -95,7 +96,7 @@ impl ProcReader {
             tid,
             name: name.to_owned(),
             state: fields.first()?.chars().next()?,
-            start_nanos: number(19)?.saturating_mul(tick),
+            start_nanos: Timestamp::from_proc_nanos(number(19)?.saturating_mul(tick)).as_nanos(),
             ticks: Duration::from_nanos(number(11)?.saturating_add(number(12)?).saturating_mul(tick)),
             run: spans.next().unwrap_or_default(),
             run_delay: spans.next().unwrap_or_default(),

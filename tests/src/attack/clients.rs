@@ -5,6 +5,7 @@ use std::{
     io::{self, Read as _, Write},
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
+    path::Path,
     time::Duration,
 };
 
@@ -92,16 +93,18 @@ fn fill(mut stream: impl Write, request: &[u8]) {
 
 pub(super) fn mute(scene: &Scene) -> Result<Plan> {
     let page = scene.page;
-    Ok(Plan::begin(move |daemon| {
-        let mut held: Held = Vec::new();
-        for _ in 0..MUTE {
-            let of_page = connect(page)?;
-            fill(&of_page, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            let of_control = UnixStream::connect(daemon.socket())?;
-            of_control.set_nonblocking(true)?;
-            fill(&of_control, b"{\"command\":\"status\"}\n");
-            held.push(Box::new((of_page, of_control)));
-        }
-        Ok(held)
-    }))
+    Ok(Plan::begin(move |daemon| mute_clients(page, &daemon.socket())))
+}
+
+pub(super) fn mute_clients(page: u16, socket: &Path) -> Result<Held> {
+    let mut held: Held = Vec::new();
+    for _ in 0..MUTE {
+        let of_page = connect(page)?;
+        fill(&of_page, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let of_control = UnixStream::connect(socket)?;
+        of_control.set_nonblocking(true)?;
+        fill(&of_control, b"{\"command\":\"status\"}\n");
+        held.push(Box::new((of_page, of_control)));
+    }
+    Ok(held)
 }

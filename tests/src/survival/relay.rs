@@ -4,8 +4,12 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
+    time::SystemTime,
 };
 
 use serde_json::Value;
@@ -15,21 +19,28 @@ use crate::incident_events::text;
 /// An incident and what was said of it: `firing` or `resolved`.
 type Told = (String, String);
 
+/// The end of the id of what stands for a storm of incidents.
+const STORM: &str = "-i0";
+
 /// An HTTP server on a loopback port. What the other side does not accept counts as not told.
 #[derive(Clone, Debug)]
-pub(super) struct Relay {
-    pub(super) port: u16,
+pub(crate) struct Relay {
+    pub(crate) port: u16,
     /// The port that it hands requests on to.
     to: Option<u16>,
     told: Arc<Mutex<Vec<Told>>>,
+    /// When it got a summary of a storm.
+    storms: Arc<Mutex<Vec<SystemTime>>>,
+    /// It takes no message, and answers 503.
+    refuses: Arc<AtomicBool>,
 }
 
 impl Relay {
     /// Starts one; it ends with the process.
-    pub(super) fn start(to: Option<u16>) -> Self {
+    pub(crate) fn start(to: Option<u16>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
         let port = listener.local_addr().expect("a listener has an address").port();
-        let relay = Self { port, to, told: Arc::default() };
+        let relay = Self { port, to, told: Arc::default(), storms: Arc::default(), refuses: Arc::default() };
         let server = relay.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
@@ -41,7 +52,7 @@ impl Relay {
     }
 
     /// The incidents of which this was said, and how often.
-    pub(super) fn incidents(&self, status: &str) -> BTreeMap<String, usize> {
+    pub(crate) fn incidents(&self, status: &str) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         for (id, _) in self.told().iter().filter(|(_, said)| said == status) {
             *counts.entry(id.clone()).or_default() += 1;
@@ -50,10 +61,20 @@ impl Relay {
     }
 
     /// The incidents that the receiver takes for open.
-    pub(super) fn firing(&self) -> Vec<String> {
+    pub(crate) fn firing(&self) -> Vec<String> {
         let mut last: BTreeMap<String, String> = BTreeMap::new();
         last.extend(self.told().iter().cloned());
         last.into_iter().filter(|(_, status)| status == "firing").map(|(id, _)| id).collect()
+    }
+
+    /// When it got a summary of a storm of incidents, in order.
+    pub(crate) fn storms(&self) -> Vec<SystemTime> {
+        self.storms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has it take no message, or take them again.
+    pub(crate) fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::SeqCst);
     }
 
     fn told(&self) -> std::sync::MutexGuard<'_, Vec<Told>> {
@@ -64,11 +85,18 @@ impl Relay {
     fn serve(&self, stream: &TcpStream) -> Option<()> {
         let (head, body) = request(stream)?;
         let answer = match self.to {
+            _ if self.refuses.load(Ordering::SeqCst) => {
+                b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec()
+            }
             Some(port) => hand_on(port, &head, &body)?,
             None => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec(),
         };
         if answer.starts_with(b"HTTP/1.1 200") {
-            self.told().extend(told(&body));
+            let told = told(&body);
+            if told.iter().any(|(id, _)| id.ends_with(STORM)) {
+                self.storms.lock().unwrap_or_else(PoisonError::into_inner).push(SystemTime::now());
+            }
+            self.told().extend(told);
         }
         let mut stream = stream;
         stream.write_all(&answer).ok()

@@ -102,7 +102,7 @@ fn start_time(proc: &Path, pid: u32) -> Option<Timestamp> {
     // The name may contain parentheses. Field 3 follows the last one.
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks: u64 = fields.split_whitespace().nth(22 - 3)?.parse().ok()?;
-    Some(Timestamp::from_nanos(ticks.saturating_mul(TICK_NANOS)))
+    Some(Timestamp::from_proc_nanos(ticks.saturating_mul(TICK_NANOS)))
 }
 
 #[cfg(test)]

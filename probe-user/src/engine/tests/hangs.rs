@@ -249,6 +249,21 @@ fn a_host_under_pressure_holds_restarts_until_it_is_over() {
 }
 
 #[test]
+fn a_daemon_that_is_late_itself_restarts_nothing_for_timeouts() {
+    let mut lab = grown_up();
+    for _ in 0..5 {
+        let pressure = Pressure { at: lab.now, late: Duration::from_secs(3), ..Pressure::default() };
+        lab.see(Observation::Pressure(pressure));
+        time_out(&mut lab, 1);
+    }
+    assert_eq!(lab.incidents()[0].1, Verdict::Overloaded);
+    assert_eq!(lab.restarts_asked(), 0);
+    lab.wait(Duration::from_secs(12));
+    time_out(&mut lab, 3);
+    assert_eq!(lab.incidents().last().unwrap().1, Verdict::Hung, "it is in time again");
+}
+
+#[test]
 fn a_service_that_still_times_out_after_the_pressure_is_hung() {
     let mut lab = grown_up();
     let starved = Examination { run_delay: Duration::from_millis(180), ..at_work() };

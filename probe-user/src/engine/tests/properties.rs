@@ -1,6 +1,6 @@
 //! Random observations in random order: what holds of the engine whatever happens.
 //!
-//! `cargo xtask chaos --minutes N` runs it for longer. proptest shortens a sequence that fails.
+//! `cargo xtask properties --minutes N` runs it for longer. proptest shortens a sequence that fails.
 
 use std::{collections::HashMap, env, time::Instant};
 
@@ -299,13 +299,13 @@ fn holds(steps: &[Step]) -> Result<(), TestCaseError> {
     nothing_stays_open(&trial)
 }
 
-/// The minutes that `cargo xtask chaos` asks for.
+/// The minutes that `cargo xtask properties` asks for.
 fn until() -> Option<Instant> {
-    let minutes: u64 = env::var("HOSTPROBE_CHAOS_MINUTES").ok()?.parse().ok()?;
+    let minutes: u64 = env::var("HOSTPROBE_PROPERTIES_MINUTES").ok()?.parse().ok()?;
     Some(Instant::now() + Duration::from_secs(60 * minutes))
 }
 
-/// Runs a property on random steps, always the same ones or, for `cargo xtask chaos`, others until its time is over.
+/// Runs a property on random steps, always the same ones or, for `cargo xtask properties`, others until its time is over.
 fn check(longest: u32, property: impl Fn(&[Step]) -> Result<(), TestCaseError>) {
     let config = Config {
         cases: 64,

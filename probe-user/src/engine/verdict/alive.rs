@@ -43,6 +43,8 @@ pub struct Circumstances<'a> {
     pub backend: Option<&'a str>,
     /// What the host is short of, for people.
     pub pressed: Option<&'a str>,
+    /// How late hostprobe itself is, for people: it may take an answer in time for a timeout.
+    pub late: Option<&'a str>,
     /// The number of services that time out together, for people.
     pub together: Option<&'a str>,
 }
@@ -127,6 +129,13 @@ fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
         && let Some(kept) = examination.and_then(of_standstill)
     {
         return Some(kept);
+    }
+    // What hostprobe cannot see in time is no one's fault. Threads that wait for each other were seen.
+    if timed_out
+        && let Some(late) = circumstances.late
+        && !examination.is_some_and(Examination::is_stuck)
+    {
+        return Some((Obstacle::Overload, late.to_owned()));
     }
     // What its connections show explains more than how many services are silent.
     if timed_out
@@ -288,6 +297,7 @@ mod tests {
             network: None,
             backend: None,
             pressed: None,
+            late: None,
             together: None,
         }
     }
@@ -347,6 +357,20 @@ mod tests {
         assert_eq!(verdict(&answered), Verdict::Unhealthy, "it answered in time");
         let together = Circumstances { together: Some("3 of 4"), ..seen(&asleep) };
         assert_eq!(verdict(&together), Verdict::Overloaded);
+    }
+
+    #[test]
+    fn a_daemon_that_is_late_itself_blames_no_service_for_a_timeout() {
+        let asleep = Examination { waits_for_events: true, ..examined(0, 1) };
+        let late = Circumstances { late: Some("3000 ms late"), examination: Some(&asleep), ..alive(Timeout) };
+        assert_eq!(verdict(&late), Verdict::Overloaded);
+        assert_eq!(verdict(&Circumstances { has_one_loop: true, ..late }), Verdict::Overloaded);
+        assert_eq!(verdict(&Circumstances { remote: true, alive: false, ..late }), Verdict::Overloaded);
+        let answered = Circumstances { failure: Status, ..late };
+        assert_eq!(verdict(&answered), Verdict::Unhealthy, "an answer is an answer, however late it is read");
+        let stuck = Examination { locked: true, abandoned: 1, ..Examination::default() };
+        let stuck = Circumstances { examination: Some(&stuck), ..late };
+        assert_eq!(verdict(&stuck), Verdict::Hung, "that was seen");
     }
 
     #[test]

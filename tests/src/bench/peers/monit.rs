@@ -22,6 +22,9 @@ pub const PROGRAM: &str = "/usr/bin/monit";
 /// higher limit, which a shell may have, that takes most of its time.
 const DESCRIPTORS: &str = "--nofile=1024:1024";
 
+/// Its configuration, in a folder of its own.
+const CONFIGURATION: &str = "monitrc";
+
 /// The longest it may take to begin.
 const START: Duration = Duration::from_secs(30);
 
@@ -36,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Monit {
     /// The process. What it logs comes on its standard output or error.
     pub process: Running,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Monit {
@@ -49,7 +52,7 @@ impl Monit {
         let started = |lines: &[String]| lines.iter().any(|line| line.ends_with(" started")).then_some(());
         let begun = process.stdout.wait_for(START, started);
         ensure!(begun.is_some(), "Monit does not begin: {}", process.stderr.all().join("; "));
-        Ok(Self { process, _folder: folder })
+        Ok(Self { process, folder })
     }
 
     /// Starts one in a pid namespace of its own, which ends with all that Monit started; the process is that of the
@@ -63,7 +66,7 @@ impl Monit {
         command.args(["--pid", "--fork", "--kill-child=KILL", "--mount-proc", "/bin/sh", "-c"]);
         command.args(["\"$0\" -I -c \"$1\" & wait $!", PROGRAM]).arg(&config);
         let process = Running::start(&mut command, Signal::KILL);
-        Ok(Self { process, _folder: folder })
+        Ok(Self { process, folder })
     }
 
     /// Checks of HTTP servers on these loopback ports.
@@ -74,6 +77,11 @@ impl Monit {
             )
         };
         ports.iter().map(check).collect()
+    }
+
+    /// Its configuration file.
+    pub fn configuration(&self) -> PathBuf {
+        self.folder.path().join(CONFIGURATION)
     }
 
     /// What it has logged so far.
@@ -90,7 +98,7 @@ fn configuration(cycle: u32, checks: &str) -> Result<(TempDir, PathBuf)> {
     let text = format!(
         "set daemon {cycle}\nset pidfile {own}/pid\nset idfile {own}/id\nset statefile {own}/state\n{checks}\n"
     );
-    let config = folder.path().join("monitrc");
+    let config = folder.path().join(CONFIGURATION);
     fs::write(&config, text).context("cannot write Monit's configuration")?;
     // It reads no configuration that others may read.
     fs::set_permissions(&config, fs::Permissions::from_mode(0o600))?;

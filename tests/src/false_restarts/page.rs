@@ -1,0 +1,51 @@
+//! The table in `docs/false-restarts.md`.
+
+use std::{fmt::Write as _, fs, io, path::PathBuf};
+
+use super::{Findings, TOOLS, TROUBLES};
+
+impl Findings {
+    /// The restarts of each tool, as a Markdown table.
+    pub fn table(&self) -> String {
+        let mut table = "| what happens to a service | times |".to_owned();
+        for tool in TOOLS {
+            let _ = write!(table, " {} |", tool.name());
+        }
+        table += "\n|---|---:|---:|---:|---:|\n";
+        let rows = |table: &mut String, is_fault: bool| {
+            for trouble in TROUBLES.iter().filter(|trouble| trouble.is_fault == is_fault) {
+                let _ = write!(table, "| {} | {} |", trouble.what, self.passes);
+                for tool in TOOLS {
+                    let _ = write!(table, " {} |", self.of(trouble, tool));
+                }
+                table.push('\n');
+            }
+        };
+        rows(&mut table, false);
+        let wells = TROUBLES.iter().filter(|trouble| !trouble.is_fault).count();
+        let _ = write!(table, "| **restarts of services that were well** | **{}** |", wells * self.passes);
+        for tool in TOOLS {
+            let _ = write!(table, " **{}** |", self.false_restarts(tool));
+        }
+        table.push('\n');
+        rows(&mut table, true);
+        let _ = writeln!(table, "\nThe run took {:.0} minutes.", self.took.as_secs_f64() / 60.0);
+        table
+    }
+}
+
+/// Writes the table of a run into the page.
+///
+/// # Errors
+/// If the page cannot be read or written, or has no place for it.
+pub fn write(findings: &Findings) -> io::Result<()> {
+    const BEGIN: &str = "<!-- restarts -->\n";
+    const END: &str = "<!-- end of restarts -->";
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/false-restarts.md");
+    let page = fs::read_to_string(&path)?;
+    let place = page.find(BEGIN).zip(page.find(END)).filter(|(begin, end)| begin < end);
+    let Some((begin, end)) = place else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the page has no place for the table"));
+    };
+    fs::write(&path, format!("{}{}{}", &page[..begin + BEGIN.len()], findings.table(), &page[end..]))
+}
