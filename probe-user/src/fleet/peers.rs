@@ -87,6 +87,8 @@ pub(super) struct Peers {
     told: BTreeSet<(String, ServiceId)>,
     /// Since when this host hears others.
     connected: Option<Instant>,
+    /// When any host was heard last, this one included.
+    heard: Option<Instant>,
     /// Why not, otherwise.
     away: String,
 }
@@ -115,6 +117,7 @@ impl Peers {
             held: Vec::new(),
             told: BTreeSet::new(),
             connected: None,
+            heard: None,
             away: "NATS is not connected yet".to_owned(),
         }
     }
@@ -147,6 +150,7 @@ impl Peers {
 
     /// A host lives. False if another host has the name of this one.
     pub(super) fn on_alive(&mut self, host: &str, alive: Alive, own_run: &str, now: Instant) -> bool {
+        self.heard = Some(now);
         if host == self.me {
             return alive.run == own_run;
         }
@@ -373,7 +377,9 @@ impl Peers {
             let known = self.fleet.as_ref().map(|fleet| fleet.silent.clone());
             return FleetState { away: None, silent: known.unwrap_or_default() };
         }
-        let is_silent = |heard: &Heard| now.duration_since(heard.last.max(connected)) >= SILENT;
+        // Who hears not even itself has lost the server, and does not know it yet.
+        let latest = self.heard.unwrap_or(connected);
+        let is_silent = |heard: &Heard| latest.saturating_duration_since(heard.last.max(connected)) >= SILENT;
         let known: BTreeSet<&str> =
             self.fleet.iter().flat_map(|fleet| &fleet.silent).map(String::as_str).collect();
         // The first of those that hear all reports it, so that hosts that are lost together are one alert. It has to have heard

@@ -59,7 +59,13 @@ impl Lab {
         foreign.collect()
     }
 
+    /// What is reported as silent by then, by a host that hears itself.
     fn silent(&mut self, seconds: u64) -> Option<Vec<String>> {
+        self.alive("web", seconds);
+        self.silent_by(seconds)
+    }
+
+    fn silent_by(&mut self, seconds: u64) -> Option<Vec<String>> {
         let now = self.at(seconds);
         self.peers.reports(now).into_iter().find_map(|report| match report {
             Report::Fleet(state) => Some(state.silent),
@@ -274,4 +280,16 @@ fn claims_and_states_of_hosts_that_are_gone_are_forgotten() {
     lab.peers.forget_old(lab.at(700));
     assert!(lab.peers.claims.is_empty() && lab.peers.states.is_empty());
     assert!(lab.peers.take_wants_others() && lab.peers.wanted().is_empty());
+}
+
+#[test]
+fn a_host_that_hears_not_even_itself_reports_no_other_as_silent() {
+    let mut lab = Lab::new();
+    for second in [1, 4, 7] {
+        lab.alive("db", second);
+        lab.alive("web", second);
+    }
+    assert_eq!(lab.silent_by(8), Some(vec![]));
+    assert_eq!(lab.silent_by(60), None, "its connection is lost");
+    assert_eq!(lab.silent(61), Some(vec!["db".to_owned()]), "it is heard again, and the other is not");
 }
