@@ -9,8 +9,7 @@ use async_nats::jetstream::{
 };
 
 use super::{
-    message::MESSAGE_MAX,
-    peers::BEAT,
+    message::{BEAT, MESSAGE_MAX},
     subject::{BUCKET, EVENTS, EVENTS_STREAM},
 };
 

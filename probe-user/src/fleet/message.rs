@@ -1,7 +1,9 @@
 //! The messages of the fleet: their form, and the bounds on what comes from elsewhere.
 //!
-//! A message is a line with a signature, or `-` without one, and a number that grows, and then a JSON object. Readers take further members of the object
-//! for those of a later version.
+//! A message is a line with a signature, or `-` without one, and a number that grows, and then a JSON object. Readers take
+//! further members of the object for those of a later version.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -11,6 +13,12 @@ use crate::{
     fact::{ForeignFault, ForeignStanding, Verdict},
     redact::redact,
 };
+
+/// How often each host publishes what holds.
+pub(super) const BEAT: Duration = Duration::from_secs(3);
+
+/// A host that is not heard for longer is silent: two messages may be lost.
+pub(super) const SILENT: Duration = Duration::from_secs(10);
 
 /// The longest name of a host or a service, in bytes.
 pub const HOST_NAME_MAX: usize = 64;

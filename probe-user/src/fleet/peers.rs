@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     link::CONNECTIONS_MAX,
-    message::{Alive, CHAIN_MAX, Held, ServiceState, State},
+    message::{Alive, CHAIN_MAX, Held, SILENT, ServiceState, State},
     own_addresses::is_usable,
     subject::Key,
     watchers::rank,
@@ -20,12 +20,6 @@ use crate::{
     emit::Names,
     fact::{FleetState, ForeignService, ForeignStanding, ServiceId},
 };
-
-/// How often each host publishes what holds.
-pub(super) const BEAT: Duration = Duration::from_secs(3);
-
-/// A host that is not heard for longer is silent: two messages may be lost.
-pub(super) const SILENT: Duration = Duration::from_secs(10);
 
 /// A silent host is forgotten after this long.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);

@@ -18,8 +18,7 @@ use super::{
     client::host_of,
     connect::{connect_once, foreign, read_files},
     events,
-    message::{self, Alive, State},
-    peers::SILENT,
+    message::{self, Alive, SILENT, State},
     sign::Keys,
     subject::{BUCKET, EVENTS, Key, all_alive, all_states, is_host},
 };

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 
 use super::{
     connect::foreign,
-    peers::{BEAT, SILENT},
+    message::{BEAT, SILENT},
     subject::{BUCKET, Key, all_alive},
 };
 
