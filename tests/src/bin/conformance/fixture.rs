@@ -65,9 +65,18 @@ impl Fixture {
     }
 
     /// The first record that `pick` accepts. Earlier ones are dropped.
-    pub fn wait_for<T>(&mut self, what: &str, mut pick: impl FnMut(&Record) -> Option<T>) -> Result<T> {
+    pub fn wait_for<T>(&mut self, what: &str, pick: impl FnMut(&Record) -> Option<T>) -> Result<T> {
+        self.wait_within(TIMEOUT, what, pick)
+    }
+
+    pub fn wait_within<T>(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        mut pick: impl FnMut(&Record) -> Option<T>,
+    ) -> Result<T> {
         let Self { sensor, runtime, pending, .. } = self;
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             sensor.drain(pending);
             let found = pending.iter().enumerate().find_map(|(at, it)| Some((at, pick(it)?)));
