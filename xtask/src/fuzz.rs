@@ -51,10 +51,13 @@ pub fn fuzz(arguments: &Arguments) -> Result<ExitCode> {
         eprintln!("fuzz: NOT run, as a tool is missing: {error:#}");
         return Ok(ExitCode::from(NOT_RUN));
     }
-    let (sanitizer, profile) = if arguments.dev { ("none", "--dev") } else { (SANITIZER, "--release") };
+    let (sanitizer, profile, folder) = match arguments.dev {
+        true => ("none", "--dev", "debug"),
+        false => (SANITIZER, "--release", "release"),
+    };
     let build = ["cargo", "fuzz", "build", "--sanitizer", sanitizer, "--codegen-units", UNITS, profile];
     run_command(&mut nightly::command(&build))?;
-    let program = program(if arguments.dev { "debug" } else { "release" })?;
+    let program = program(folder)?;
     let todo = Mutex::new(targets.iter());
     let outcomes = Mutex::new(Vec::new());
     let work = || -> Result<()> {
@@ -120,10 +123,10 @@ fn chosen(names: &[String]) -> Result<Vec<String>> {
 }
 
 /// The program with all fuzzers, where cargo-fuzz leaves it.
-fn program(profile: &str) -> Result<PathBuf> {
+fn program(folder: &str) -> Result<PathBuf> {
     let version = nightly::output(&mut nightly::command(&["rustc", "-vV"]))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
-    let program = root().join("fuzz/target").join(host).join(profile).join("fuzzers");
+    let program = root().join("fuzz/target").join(host).join(folder).join("fuzzers");
     ensure!(program.is_file(), "{}: the build did not make it", program.display());
     Ok(program)
 }

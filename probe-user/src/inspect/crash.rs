@@ -228,13 +228,14 @@ impl Crashes {
     /// A main process of these services has crashed. The search for names begins at once, while the process may still be
     /// there.
     pub fn crashed(&mut self, services: &[ServiceId], crashed: Crashed, site: CrashSite) {
+        let key = crashed.key;
+        // It is kept for no longer, whoever crashed.
+        let position = self.stacks.iter().position(|(pid, _)| *pid == key.pid);
+        let stack = position.and_then(|it| self.stacks.remove(it)).map(|(_, stack)| stack);
         let Some(service) = services.first() else { return };
         let known = self.watched.get(service).map(|watched| locked(&watched.image).clone());
         let (sender, receiver) = watch::channel(Found { site: site.clone(), names_are_there: false });
         let (reader, reads, turns) = (self.reader.clone(), self.reads.clone(), self.turns.clone());
-        let key = crashed.key;
-        let position = self.stacks.iter().position(|(pid, _)| *pid == key.pid);
-        let stack = position.and_then(|it| self.stacks.remove(it)).map(|(_, stack)| stack);
         for service in services {
             let latest =
                 Latest { process: key, ended: None, site: receiver.clone(), present: Arc::default() };

@@ -4,14 +4,13 @@
 
 use std::time::Instant;
 
+use probe_abi::FRAMES_MAX;
+
 use super::image::Image;
 use crate::{
     fact::{CrashFrame, CrashSite, MemoryAccess},
     stacks::StackCopy,
 };
-
-/// The most calls of a stack.
-const FRAMES_MAX: usize = 32;
 
 /// Replaces the calls that the kernel found if a copy of the stack shows at least as many in known code. It reads the files
 /// of the process, and ends about then.
