@@ -54,6 +54,18 @@ fn stopped(daemon: &Daemon, mark: Mark) -> Value {
     daemon.wait_for_after(mark, such, LONG)
 }
 
+/// Has a container eat its memory, and returns the incident once that is over.
+#[track_caller]
+fn runs_out_of_memory(daemon: &Daemon, folder: &Path) -> Value {
+    let mark = daemon.mark();
+    fs::write(folder.join("eat"), "").expect("it is written");
+    let opened = restarted_and_resolved(daemon, mark);
+    assert_eq!(text(&opened, "incident.verdict"), "oom_killed", "{opened:#}");
+    assert_eq!(number(&opened, "container.exit_code"), Some(137), "{opened:#}");
+    assert_eq!(requests(daemon), 1);
+    opened
+}
+
 fn requests(daemon: &Daemon) -> usize {
     daemon.count(|event| is(event, "restart.request", "web"))
 }
@@ -116,13 +128,8 @@ fn docker_and_the_kernel_agree_on_a_container_that_runs_out_of_memory() {
     let (folder, volume) = shared(lab.docker.folder());
     lab.run(&[LIMITS[0], LIMITS[1], &volume], EATS);
     let daemon = lab.daemon();
-    let mark = daemon.mark();
-    fs::write(folder.join("eat"), "").expect("it is written");
-    let opened = restarted_and_resolved(&daemon, mark);
-    assert_eq!(text(&opened, "incident.verdict"), "oom_killed", "{opened:#}");
-    assert_eq!(number(&opened, "container.exit_code"), Some(137), "{opened:#}");
+    let opened = runs_out_of_memory(&daemon, &folder);
     assert_eq!(field(&opened, "container.oom_killed"), Some(&Value::Bool(true)), "{opened:#}");
-    assert_eq!(requests(&daemon), 1);
 }
 
 #[test]
@@ -244,10 +251,5 @@ fn a_podman_container_that_runs_out_of_memory_is_restarted_and_the_kernel_says_w
     let (folder, volume) = shared(lab.podman.folder());
     lab.run(&[LIMITS[0], LIMITS[1], &volume], EATS);
     let daemon = lab.daemon();
-    let mark = daemon.mark();
-    fs::write(folder.join("eat"), "").expect("it is written");
-    let opened = restarted_and_resolved(&daemon, mark);
-    assert_eq!(text(&opened, "incident.verdict"), "oom_killed", "{opened:#}");
-    assert_eq!(number(&opened, "container.exit_code"), Some(137), "{opened:#}");
-    assert_eq!(requests(&daemon), 1);
+    runs_out_of_memory(&daemon, &folder);
 }

@@ -162,13 +162,7 @@ fn a_host_can_write_as_itself_alone_and_a_lie_about_an_address_changes_nothing()
             })
             .collect();
         let _nats = Nats::start(&format!("authorization {{ users = [ {} ] }}", users.join(", ")));
-        let known: String = keys.iter().map(|(name, key)| format!("{name} {}\n", key.public_key())).collect();
-        let lab = Lab::start(|host| {
-            let (_, key) = keys.iter().find(|(name, _)| *name == host.name).expect("it has a key");
-            let seed = host.file("fleet.seed", &key.seed().expect("a new key has a seed"));
-            let keys = host.file("fleet.keys", &known);
-            format!("credentials_file = {seed:?}\nsign = true\nkeys_file = {keys:?}")
-        });
+        let lab = Lab::signed(&keys);
         lab.know_each_other();
         // The host `c` publishes as `a`, and that the address of `a` is its own.
         let seed = keys[2].1.seed().expect("a new key has a seed");

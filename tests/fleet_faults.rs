@@ -7,6 +7,7 @@ use std::{
 };
 
 use hostprobe_tests::{
+    daemon::Mark,
     fleet::{
         HUB, Nats, PORT,
         lab::{LONG, Lab, has_verdict, in_a_lab, one_cause},
@@ -20,6 +21,17 @@ use serde_json::Value;
 
 fn is_opened(event: &Value, service: &str) -> bool {
     is(event, "incident.open", service)
+}
+
+/// Kills Redis, and waits until both others name it. Returns where the streams were before.
+#[track_caller]
+fn is_cause_of_others(lab: &Lab) -> [Mark; 3] {
+    let marks = lab.marks();
+    lab.kill_redis();
+    let [_, (b, _), (c, _)] = lab.services();
+    b.wait_for_after(marks[1], has_verdict("api", "dependency_down"), LONG);
+    c.wait_for_after(marks[2], has_verdict("web", "dependency_down"), LONG);
+    marks
 }
 
 #[test]
@@ -40,11 +52,7 @@ fn with_a_nats_that_is_slower_than_the_wait_the_incident_changes_once_the_word_c
         let port = slow(Duration::from_millis(900));
         let lab = Lab::with_pause(8, |_| format!("nats = \"nats://{HUB}:{port}\""));
         lab.know_each_other();
-        let marks = lab.marks();
-        lab.kill_redis();
-        let [_, (b, _), (c, _)] = lab.services();
-        b.wait_for_after(marks[1], has_verdict("api", "dependency_down"), LONG);
-        c.wait_for_after(marks[2], has_verdict("web", "dependency_down"), LONG);
+        let marks = is_cause_of_others(&lab);
         lab.all_resolve(marks);
         assert_eq!(lab.restarts(marks), [1, 0, 0]);
     });
@@ -56,11 +64,8 @@ fn a_nats_that_dies_while_services_are_held_leaves_them_to_their_own_evidence() 
         let mut nats = Nats::start("");
         let lab = Lab::with_pause(12, |_| String::new());
         lab.know_each_other();
-        let marks = lab.marks();
-        lab.kill_redis();
+        let marks = is_cause_of_others(&lab);
         let [_, (b, _), (c, _)] = lab.services();
-        b.wait_for_after(marks[1], has_verdict("api", "dependency_down"), LONG);
-        c.wait_for_after(marks[2], has_verdict("web", "dependency_down"), LONG);
         nats.kill();
         for (daemon, service, mark) in [(b, "api", marks[1]), (c, "web", marks[2])] {
             let alone = |event: &Value| {
@@ -164,13 +169,7 @@ fn what_is_not_signed_by_its_host_counts_for_nothing() {
     in_a_lab(|| {
         let _nats = Nats::start("");
         let keys = ["a", "b", "c"].map(|name| (name, KeyPair::new_user()));
-        let known: String = keys.iter().map(|(name, key)| format!("{name} {}\n", key.public_key())).collect();
-        let lab = Lab::start(|host| {
-            let (_, key) = keys.iter().find(|(name, _)| *name == host.name).expect("it has a key");
-            let seed = host.file("fleet.seed", &key.seed().expect("a new key has a seed"));
-            let keys = host.file("fleet.keys", &known);
-            format!("credentials_file = {seed:?}\nsign = true\nkeys_file = {keys:?}")
-        });
+        let lab = Lab::signed(&keys);
         lab.know_each_other();
         while_lying(&FORGERY, || {
             thread::sleep(Duration::from_secs(3));

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nkeys::KeyPair;
 use serde_json::Value;
 
 use super::{Host, application, can_be, make_hub, redis};
@@ -31,6 +32,20 @@ impl Lab {
     /// If a host does not start.
     pub fn start(fleet: impl Fn(&Host) -> String) -> Self {
         Self::with_pause(3, fleet)
+    }
+
+    /// The same, of hosts that sign with these keys and know those of the others.
+    ///
+    /// # Panics
+    /// If a host does not start, or has no key among them.
+    pub fn signed(keys: &[(&str, KeyPair)]) -> Self {
+        let known: String = keys.iter().map(|(name, key)| format!("{name} {}\n", key.public_key())).collect();
+        Self::start(|host| {
+            let (_, key) = keys.iter().find(|(name, _)| *name == host.name).expect("it has a key");
+            let seed = host.file("fleet.seed", &key.seed().expect("a new key has a seed"));
+            let keys = host.file("fleet.keys", &known);
+            format!("credentials_file = {seed:?}\nsign = true\nkeys_file = {keys:?}")
+        })
     }
 
     /// The same, with so many seconds before a restart of Redis.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use hostprobe::{
     clock::Timestamp,
     fact::ProcessKey,
-    sensor::record::{CrashMemory, CrashStack, Record, Signal as SentSignal, StackFrame},
+    sensor::record::{CrashMemory, CrashStack, ReceivedSignal, Record, Signal as SentSignal, StackFrame},
 };
 use rustix::process::Signal;
 
@@ -44,13 +44,7 @@ fn stop(fixture: &mut Fixture) -> Result<Outcome> {
     let mut sender = Workload::start(&["kill", &victim.pid().to_string(), "19"])?;
     sender.release();
     ensure!(sender.wait()? == 0, "the signal could not be sent");
-    let stop = fixture.wait_for("stop", |record| {
-        if let Record::Stop(it) = record {
-            Some(it.clone()).filter(|it| it.pid == victim.pid())
-        } else {
-            None
-        }
-    })?;
+    let stop = wait_for_stop(fixture, victim.pid())?;
     ensure!(stop.signal.number == 19, "{stop:?}");
     by(&stop.signal, sender.pid(), 0, "kill")?;
     victim.signal(Signal::CONT)?;
@@ -69,13 +63,7 @@ fn request_to_end(fixture: &mut Fixture) -> Result<Outcome> {
     let mut victim = Workload::start(&["exit", "0"])?;
     fixture.sensor.watch_process(victim.pid(), 1)?;
     victim.signal(Signal::STOP)?;
-    let stop = fixture.wait_for("stop", |record| {
-        if let Record::Stop(it) = record {
-            Some(it.clone()).filter(|it| it.pid == victim.pid())
-        } else {
-            None
-        }
-    })?;
+    let stop = wait_for_stop(fixture, victim.pid())?;
     let process = ProcessKey::new(victim.pid(), Timestamp::from_nanos(stop.start_ns));
     let before = fixture.sensor.request_to_end(process);
     ensure!(before.is_none(), "nobody has asked it: {before:?}");
@@ -158,6 +146,12 @@ fn crash(fixture: &mut Fixture) -> Result<(CrashStack, Option<CrashMemory>)> {
     })?;
     fixture.wait_for_exit(victim.pid())?;
     Ok((*stack, memory))
+}
+
+fn wait_for_stop(fixture: &mut Fixture, pid: u32) -> Result<ReceivedSignal> {
+    fixture.wait_for("stop", |record| {
+        if let Record::Stop(it) = record { Some(it.clone()).filter(|it| it.pid == pid) } else { None }
+    })
 }
 
 fn by(signal: &SentSignal, pid: u32, uid: u32, comm: &str) -> Result<()> {
