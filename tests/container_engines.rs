@@ -1,4 +1,4 @@
-//! Containers of other engines than the Podman of root, and of those that run out of memory: a real Docker, and Podman.
+//! Containers of other engines than the Podman of root, and of those that run out of memory: a real Docker, a rootless Podman.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -252,4 +252,28 @@ fn a_podman_container_that_runs_out_of_memory_is_restarted_and_the_kernel_says_w
     lab.run(&[LIMITS[0], LIMITS[1], &volume], EATS);
     let daemon = lab.daemon();
     runs_out_of_memory(&daemon, &folder);
+}
+
+#[test]
+fn a_killed_container_of_a_rootless_podman_is_restarted_by_its_api() {
+    let Some(lab) = PodmanLab::new("rootless", Podman::rootless()) else { return };
+    let id = lab.run(&["--cgroups=disabled"], SAYS);
+    let daemon = lab.daemon();
+    let mark = daemon.mark();
+    lab.podman.kill(&id);
+    let opened = restarted_and_resolved(&daemon, mark);
+    assert_eq!(text(&opened, "incident.verdict"), "killed", "{opened:#}");
+    assert_eq!(text(&opened, "container.id"), id);
+    assert_eq!(requests(&daemon), 1);
+}
+
+#[test]
+fn a_stop_by_hand_in_a_rootless_podman_is_a_stop() {
+    let Some(lab) = PodmanLab::new("rootstop", Podman::rootless()) else { return };
+    lab.run(&["--cgroups=disabled"], "trap 'exit 0' TERM; while :; do sleep 0.1; done");
+    let daemon = lab.daemon();
+    let mark = daemon.mark();
+    lab.podman.invoke(&["stop", "--time=5", &lab.name]);
+    stopped(&daemon, mark);
+    assert_eq!((incidents(&daemon), requests(&daemon)), (0, 0));
 }
