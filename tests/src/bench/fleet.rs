@@ -20,7 +20,7 @@ use hostprobe::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::{
-    hosts::{Events, Hosts, OTHER_HUB, is_apart},
+    hosts::{Hosts, OTHER_HUB, is_apart},
     server::{CONFIGURATION, Traffic},
 };
 use super::section::{Effort, Row, Section, Unit};
