@@ -257,9 +257,11 @@ fn a_disk_that_fails_thousands_of_reads_is_reported_once_and_then_by_their_numbe
     let reported = |watch: &Watch| -> Vec<(Source, u64)> {
         watch.of(HostCheck::BlockErrors, &disk.name()).iter().map(|it| (it.source, it.count)).collect()
     };
-    until("the number of all", LONG, || {
+    until(&format!("the number of all {reads}"), LONG, || {
         watch.take();
-        (reported(&watch).iter().map(|(_, count)| count).sum::<u64>() >= reads).then_some(())
+        let found = reported(&watch);
+        println!("{found:?}");
+        (found.iter().map(|(_, count)| count).sum::<u64>() >= reads).then_some(())
     });
     let found = reported(&watch);
     assert_eq!(found.iter().map(|(_, count)| count).sum::<u64>(), reads, "{found:?}");
