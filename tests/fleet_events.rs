@@ -128,10 +128,8 @@ fn an_event_whose_id_another_host_has_used_comes_all_the_same() {
                 let mut headers = async_nats::HeaderMap::new();
                 headers.insert("Nats-Msg-Id", id);
                 let message = event(id, 0).into();
-                let sent = jetstream()
-                    .await
-                    .publish_with_headers("hostprobe.events.other", headers, message)
-                    .await;
+                let sent =
+                    jetstream().await.publish_with_headers("hostprobe.events.other", headers, message).await;
                 assert!(!sent.expect("it is sent").await.expect("it is stored").duplicate);
             }
         });

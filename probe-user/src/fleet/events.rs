@@ -154,34 +154,48 @@ impl Sender {
                 Err(failure) => self.give_up(failure)?,
             }
         }
+        let mut taken = Vec::new();
         for (line, may_be_there, ack) in under_way {
             match ack.await {
                 Ok(ack) if ack.duplicate && (!may_be_there || self.ids_are_used) => {
-                    self.send_by_other_id(line).await?;
+                    self.on_taken(line);
+                    taken.push(line);
                 }
                 Ok(_) => {}
                 Err(error) => self.give_up(failure(&error))?,
             }
         }
-        Ok(())
+        self.send_by_other_ids(&taken).await
     }
 
-    /// Sends an event whose id is taken.
-    async fn send_by_other_id(&mut self, line: &[u8]) -> Result<(), String> {
-        let Some(id) = id_of(line) else { return Ok(()) };
+    /// The id of a new event is taken.
+    fn on_taken(&mut self, line: &[u8]) {
         if !std::mem::replace(&mut self.ids_are_used, true) {
+            let id = id_of(line).unwrap_or_default();
             tracing::warn!(
-                "fleet: the stream has a message with the id of a new event, {id}: another host uses the ids of this one; \
-                 such events are sent with a longer id"
+                "fleet: the stream has a message with the id of a new event, {id}: another host uses the ids of this one; such \
+                 events are sent with a longer id"
             );
         }
-        let digest = STANDARD_NO_PAD.encode(digest::digest(&digest::SHA256, line));
-        let sent = self.send_one(line, Some(format!("{id}.{}.{digest}", self.host))).await;
-        let sent = match sent {
-            Ok(ack) => ack.await.map(drop).map_err(|error| failure(&error)),
-            Err(failure) => Err(failure),
-        };
-        sent.or_else(|failure| self.give_up(failure))
+    }
+
+    /// Sends events whose ids are taken.
+    async fn send_by_other_ids(&mut self, lines: &[&[u8]]) -> Result<(), String> {
+        let mut under_way = Vec::with_capacity(lines.len());
+        for line in lines {
+            let Some(id) = id_of(line) else { continue };
+            let digest = STANDARD_NO_PAD.encode(digest::digest(&digest::SHA256, line));
+            match self.send_one(line, Some(format!("{id}.{}.{digest}", self.host))).await {
+                Ok(ack) => under_way.push(ack),
+                Err(failure) => self.give_up(failure)?,
+            }
+        }
+        for ack in under_way {
+            if let Err(error) = ack.await {
+                self.give_up(failure(&error))?;
+            }
+        }
+        Ok(())
     }
 
     async fn send_one(&self, line: &[u8], id: Option<String>) -> Result<PublishAckFuture, Failure> {
