@@ -124,12 +124,12 @@ fn an_event_whose_id_another_host_has_used_comes_all_the_same() {
         wait_for("a", &["c0ffee00-1"]);
         // By chance, as ids have 32 random bits, or on purpose: the next ids of a host are no secret.
         run(async {
+            let jetstream = jetstream().await;
             for id in ["c0ffee00-2", "c0ffee00-3"] {
                 let mut headers = async_nats::HeaderMap::new();
                 headers.insert("Nats-Msg-Id", id);
                 let message = event(id, 0).into();
-                let sent =
-                    jetstream().await.publish_with_headers("hostprobe.events.other", headers, message).await;
+                let sent = jetstream.publish_with_headers("hostprobe.events.other", headers, message).await;
                 assert!(!sent.expect("it is sent").await.expect("it is stored").duplicate);
             }
         });
