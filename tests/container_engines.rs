@@ -1,4 +1,4 @@
-//! Containers of other engines than the Podman of root, and of those that run out of memory: a real Docker, and Podman.
+//! Containers of other engines than the Podman of root, and of those that run out of memory: a real Docker, a rootless Podman.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -8,6 +8,7 @@ use hostprobe_tests::{
     incident_events::{is, number, text, wait_until_healthy},
     podman::Podman,
     podman_service::PodmanService,
+    process::until,
 };
 use serde_json::Value;
 
@@ -27,6 +28,12 @@ fn named(what: &str) -> String {
 }
 
 fn daemon(engine: &str, socket: &Path, name: &str) -> Daemon {
+    let daemon = start(engine, socket, name);
+    wait_until_healthy(&daemon, "web");
+    daemon
+}
+
+fn start(engine: &str, socket: &Path, name: &str) -> Daemon {
     let other = if engine == "docker" { "podman" } else { "docker" };
     let config = format!(
         "[http]\nlisten = \"\"\n[host]\nfilesystems = false\n[containers]\n{other}_socket = \"\"\n{engine}_socket = {:?}\n\
@@ -35,7 +42,6 @@ fn daemon(engine: &str, socket: &Path, name: &str) -> Daemon {
     );
     let daemon = Daemon::start(&config, &[]);
     daemon.ready();
-    wait_until_healthy(&daemon, "web");
     daemon
 }
 
@@ -252,4 +258,41 @@ fn a_podman_container_that_runs_out_of_memory_is_restarted_and_the_kernel_says_w
     lab.run(&[LIMITS[0], LIMITS[1], &volume], EATS);
     let daemon = lab.daemon();
     runs_out_of_memory(&daemon, &folder);
+}
+
+#[test]
+fn a_socket_of_another_user_that_the_daemon_may_not_write_to_is_told() {
+    let Some(lab) = PodmanLab::new("rootright", Podman::rootless()) else { return };
+    lab.run(&["--cgroups=disabled"], SAYS);
+    let daemon = start("podman", lab.service.socket(), &lab.name);
+    until("the log says what to do", LONG, || daemon.log().contains("SupplementaryGroups=").then_some(()));
+    // Without a restart of the daemon.
+    lab.service.open_to_all();
+    wait_until_healthy(&daemon, "web");
+}
+
+#[test]
+fn a_killed_container_of_a_rootless_podman_is_restarted_by_its_api() {
+    let Some(lab) = PodmanLab::new("rootless", Podman::rootless()) else { return };
+    lab.service.open_to_all();
+    let id = lab.run(&["--cgroups=disabled"], SAYS);
+    let daemon = lab.daemon();
+    let mark = daemon.mark();
+    lab.podman.kill(&id);
+    let opened = restarted_and_resolved(&daemon, mark);
+    assert_eq!(text(&opened, "incident.verdict"), "killed", "{opened:#}");
+    assert_eq!(text(&opened, "container.id"), id);
+    assert_eq!(requests(&daemon), 1);
+}
+
+#[test]
+fn a_stop_by_hand_in_a_rootless_podman_is_a_stop() {
+    let Some(lab) = PodmanLab::new("rootstop", Podman::rootless()) else { return };
+    lab.service.open_to_all();
+    lab.run(&["--cgroups=disabled"], "trap 'exit 0' TERM; while :; do sleep 0.1; done");
+    let daemon = lab.daemon();
+    let mark = daemon.mark();
+    lab.podman.invoke(&["stop", "--time=5", &lab.name]);
+    stopped(&daemon, mark);
+    assert_eq!((incidents(&daemon), requests(&daemon)), (0, 0));
 }

@@ -25,7 +25,11 @@ pub struct Podman {
     folder: TempDir,
     /// Where cgroup v2 is mounted beside the controllers of v1, if it is.
     beside_v1: Option<String>,
+    is_rootless: bool,
 }
+
+/// Debian's user without rights.
+const NOBODY: u32 = 65534;
 
 impl Podman {
     /// Podman and its image; None where it is not installed.
@@ -33,6 +37,18 @@ impl Podman {
     /// # Panics
     /// If the image cannot be made.
     pub fn new() -> Option<Self> {
+        Self::with_rights(false)
+    }
+
+    /// The same, of a user without rights: its containers are in a user namespace that has this user alone.
+    ///
+    /// # Panics
+    /// If the image cannot be made.
+    pub fn rootless() -> Option<Self> {
+        Self::with_rights(true)
+    }
+
+    fn with_rights(is_rootless: bool) -> Option<Self> {
         let there = require_root()
             && require("podman", PODMAN)
             && require("crun", CRUN)
@@ -41,8 +57,12 @@ impl Podman {
             return None;
         }
         let folder = TempDir::new().expect("a temporary folder");
-        let podman = Self { folder, beside_v1: beside_v1() };
+        let podman = Self { folder, beside_v1: beside_v1(), is_rootless };
         let tar = pack_image(podman.folder());
+        if is_rootless {
+            let owned = std::os::unix::fs::chown(podman.folder(), Some(NOBODY), Some(NOBODY));
+            owned.expect("root may give a folder away");
+        }
         podman.run(&["import", &tar.display().to_string(), IMAGE]);
         Some(podman)
     }
@@ -158,6 +178,12 @@ impl Podman {
         command.args(["--mount", "--propagation=private", "/bin/sh", "-c"]);
         command.arg(r#"[ -z "$0" ] || umount "$0"; exec "$@""#);
         command.arg(self.beside_v1.as_deref().unwrap_or_default());
+        if self.is_rootless {
+            let folder = self.folder().display();
+            command.args(["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+            command.args(["/usr/bin/env", &format!("--chdir={folder}"), &format!("HOME={folder}")]);
+            command.arg(format!("XDG_RUNTIME_DIR={folder}"));
+        }
         command.arg(PODMAN);
         // conmon leaves a file in its folder where the kernel ends a container for want of memory.
         command.current_dir(self.folder());
@@ -171,6 +197,10 @@ impl Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         self.podman(&["rm", "--force", "--all", "--time=0"]);
+        if self.is_rootless {
+            // A process keeps the user namespace otherwise.
+            self.podman(&["system", "migrate"]);
+        }
         // The parent of its containers' groups, unless it holds groups of other containers.
         for parent in hierarchies().into_iter().map(|hierarchy| hierarchy.mount.join("libpod_parent")) {
             let _ = fs::remove_dir(parent.join("conmon"));

@@ -1,7 +1,7 @@
 //! Podman's API socket: a real `podman system service`.
 
 use std::{
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::{Child, Stdio},
     time::{Duration, Instant},
@@ -36,6 +36,16 @@ impl PodmanService {
             std::thread::sleep(Duration::from_millis(10));
         }
         service
+    }
+
+    /// Lets every user connect, as an operator lets a group: root without all of its rights may not, where the socket is
+    /// another user's.
+    ///
+    /// # Panics
+    /// If the mode cannot be changed.
+    pub fn open_to_all(&self) {
+        let mode = std::fs::Permissions::from_mode(0o666);
+        std::fs::set_permissions(&self.socket, mode).expect("root may change the mode");
     }
 
     /// Where the service of this Podman listens, now or later.

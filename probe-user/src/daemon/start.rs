@@ -30,10 +30,12 @@ use crate::{
 /// Takes the state directory. If it cannot be used, the daemon runs without one. If another daemon has it, this one does
 /// not run: the two would undo what the other does.
 ///
-/// A daemon that records nothing and takes no commands makes no directory. It reads what an earlier one left there.
+/// A daemon that records nothing, takes no commands and is in no fleet makes no directory. It reads what an earlier one left
+/// there.
 fn take_directory(config: &Config) -> Result<Option<StateDirectory>, RunError> {
     let state = &config.state;
-    if state.recording_bytes == 0 && config.control.is_none() && !state.directory.exists() {
+    let needs_none = state.recording_bytes == 0 && config.control.is_none() && config.fleet.is_none();
+    if needs_none && !state.directory.exists() {
         return Ok(None);
     }
     match StateDirectory::take(&state.directory) {

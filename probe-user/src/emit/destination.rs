@@ -11,6 +11,11 @@ pub trait Destination: Send + 'static {
     /// other error the sink offers the rest again.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize>;
 
+    /// How many lines it has taken and given up later, since this was asked last.
+    fn take_lost(&mut self) -> u64 {
+        0
+    }
+
     /// Reopens a destination with a path.
     fn reopen(&mut self) -> io::Result<()> {
         Ok(())

@@ -1,18 +1,20 @@
 //! The thread of the fleet: it alone talks to NATS.
 
+mod inbox;
 mod received;
 
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use async_nats::{
-    Client, Event, Message, ServerError, Subscriber, connection::State as Connection, jetstream,
-};
-use futures_util::StreamExt;
+use async_nats::{Client, Event, ServerError, connection::State as Connection, jetstream};
 use serde::Serialize;
 use tokio::{
     runtime::Builder,
@@ -22,6 +24,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
+use self::inbox::{Received, pass_on};
 use super::{
     bucket,
     connect::{ANSWER, Files, StartError, connect_once, foreign, options, read_files},
@@ -40,14 +43,12 @@ use crate::{
     config,
     emit::{Names, Origin},
     fact::ServiceId,
+    host::address,
     outcomes::Outcomes,
 };
 
 /// The most subscriptions.
 const SUBSCRIPTIONS: usize = 1024;
-
-/// The most messages of others that wait.
-const INBOX: usize = 4096;
 
 /// The most keys whose latest number is known, where messages are signed.
 const SEQUENCES: usize = 100_000;
@@ -60,6 +61,9 @@ const AWAY: Duration = Duration::from_secs(2);
 
 /// How long one message may take to be handed to the client.
 const HANDED: Duration = Duration::from_secs(1);
+
+/// How long some requests to JetStream may take together. One takes at most [`ANSWER`].
+const ASKED: Duration = Duration::from_secs(20);
 
 /// How often it is said that messages are refused, and that the bucket is looked for.
 const SELDOM: Duration = Duration::from_secs(60);
@@ -130,6 +134,7 @@ pub async fn reach(fleet: &config::Fleet, host_name: &str) -> Result<String, Str
 struct Member<T> {
     host: String,
     run: String,
+    /// Those of the configuration. Without any, the host's own ones are read each time: one may move to another host.
     addresses: Vec<IpAddr>,
     files: Files,
     client: Client,
@@ -141,10 +146,10 @@ struct Member<T> {
     sequences: HashMap<Key, u64>,
     /// The subscriptions that come and go.
     subscriptions: HashMap<String, JoinHandle<()>>,
-    inbox: mpsc::Sender<Message>,
+    inbox: mpsc::Sender<Received>,
     /// The hosts that were told what is held because of them.
     told: Vec<String>,
-    refused: u64,
+    refused: Arc<AtomicU64>,
     said: Option<Instant>,
     said_missing: Option<Instant>,
     said_refusal: Option<Instant>,
@@ -182,21 +187,17 @@ async fn run<T: From<Report> + Send + 'static>(
     let client = connecting.retry_on_initial_connect().connect(servers).await;
     let client = client.map_err(|error| foreign(&error.to_string()))?;
     let jetstream = jetstream::new(client.clone());
-    let (inbox, mut messages) = mpsc::channel(INBOX);
+    let (inbox, mut messages) = mpsc::channel(inbox::WAITING);
     let (connected, is_connected) = watch::channel(false);
     let (mut tasks, mut asking) = (JoinSet::new(), JoinSet::new());
     if let Some(spool) = spool {
         let signer = files.signer.clone();
         tasks.spawn(events::send(jetstream.clone(), spool, host.clone(), signer, is_connected));
     }
-    let addresses = match fleet.addresses.as_slice() {
-        [] => own_addresses::read(Path::new("/proc")),
-        given => given.to_vec(),
-    };
     let mut member = Member {
         peers: Peers::new(&host, names),
         run: origin.ephemeral_id,
-        addresses,
+        addresses: fleet.addresses.clone(),
         host,
         files,
         client,
@@ -206,7 +207,7 @@ async fn run<T: From<Report> + Send + 'static>(
         subscriptions: HashMap::new(),
         inbox,
         told: Vec::new(),
-        refused: 0,
+        refused: Arc::default(),
         said: None,
         said_missing: None,
         said_refusal: None,
@@ -239,22 +240,22 @@ async fn run<T: From<Report> + Send + 'static>(
                 member.look(&connected);
                 if member.is_to_ensure() {
                     let (jetstream, replicas) = (jetstream.clone(), fleet.replicas);
-                    asking.spawn(async move { Asked::Ensured(bucket::ensure(&jetstream, replicas).await) });
+                    asking.spawn(async move { Asked::Ensured(in_time(bucket::ensure(&jetstream, replicas)).await) });
                 }
                 if member.role.is_to_look(member.peers.connected_for(Instant::now())) {
                     let (jetstream, host) = (jetstream.clone(), member.host.clone());
-                    asking.spawn(async move { Asked::IsWatcher(watchers::is_one(&jetstream, &host).await) });
+                    asking.spawn(async move { Asked::IsWatcher(in_time(watchers::is_one(&jetstream, &host)).await) });
                 }
             }
             Some((service, remote)) = connects.recv() => member.peers.connect(service, remote, Instant::now()),
             Some(message) = messages.recv() => {
-                member.on_message(&message);
-                // The next look reports a host that is heard again.
-                if message.subject.contains(".alive.") {
+                if !member.on_messages(message, &mut messages) {
                     continue;
                 }
             }
-            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => {
+                tracing::error!("fleet: no more events are sent until the daemon is started again");
+            }
             Some(done) = asking.join_next(), if !asking.is_empty() => match done {
                 Ok(Asked::Ensured(done)) => member.on_ensured(done),
                 Ok(Asked::IsWatcher(is_one)) => member.on_role(is_one),
@@ -291,7 +292,7 @@ impl<T: From<Report> + Send + 'static> Member<T> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
     fn on_event(&mut self, event: &Event) {
         match event {
-            Event::SlowConsumer(_) => self.refused += 1,
+            Event::SlowConsumer(_) => self.refuse(),
             Event::ServerError(ServerError::Other(error)) => {
                 let error = foreign(error);
                 let is_refusal = error.to_ascii_lowercase().contains("permissions violation");
@@ -328,10 +329,15 @@ impl<T: From<Report> + Send + 'static> Member<T> {
             }
         }
         let is_time = self.said.is_none_or(|said| now.duration_since(said) >= SELDOM);
-        if self.refused > 0 && is_time {
-            tracing::warn!("fleet: {} messages of other hosts were refused or lost", self.refused);
-            (self.refused, self.said) = (0, Some(now));
+        if is_time && self.refused.load(Ordering::Relaxed) > 0 {
+            let refused = self.refused.swap(0, Ordering::Relaxed);
+            tracing::warn!("fleet: {refused} messages of other hosts were refused or lost");
+            self.said = Some(now);
         }
+    }
+
+    fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     fn is_to_ensure(&mut self) -> bool {
@@ -370,14 +376,17 @@ impl<T: From<Report> + Send + 'static> Member<T> {
         }
     }
 
-    async fn subscribe(&mut self, subject: String) {
+    /// False if the client does not take it now.
+    async fn subscribe(&mut self, subject: String) -> bool {
         if self.subscriptions.contains_key(&subject) || self.subscriptions.len() >= SUBSCRIPTIONS {
-            return;
+            return true;
         }
-        if let Ok(Ok(subscriber)) = timeout(HANDED, self.client.subscribe(subject.clone())).await {
-            let task = tokio::spawn(pass_on(subscriber, self.inbox.clone()));
-            self.subscriptions.insert(subject, task);
-        }
+        let Ok(Ok(subscriber)) = timeout(HANDED, self.client.subscribe(subject.clone())).await else {
+            return false;
+        };
+        let task = tokio::spawn(pass_on(subscriber, self.inbox.clone(), Arc::clone(&self.refused)));
+        self.subscriptions.insert(subject, task);
+        true
     }
 
     async fn subscribe_to_wanted(&mut self) {
@@ -398,27 +407,41 @@ impl<T: From<Report> + Send + 'static> Member<T> {
             is_wanted
         });
         for subject in wanted {
-            self.subscribe(subject).await;
+            if !self.subscribe(subject).await {
+                // Once the thread has looked after the rest.
+                self.peers.want_others();
+                return;
+            }
         }
     }
 
-    async fn publish(&mut self, key: &Key, message: &impl Serialize) {
+    /// False if the client does not take it now.
+    async fn publish(&mut self, key: &Key, message: &impl Serialize) -> bool {
         if !self.is_connected() {
-            return;
+            return false;
         }
         self.sequence += 1;
         let subject = key.subject();
         let bytes = message::write(message, &subject, self.sequence, self.files.signer.as_ref());
         // It is published again soon, so an acknowledgement is not waited for.
-        let _ = timeout(HANDED, self.client.publish(subject, bytes.into())).await;
+        let handed = timeout(HANDED, self.client.publish(subject, bytes.into())).await;
+        handed.is_ok_and(|handed| handed.is_ok())
     }
 
     async fn publish_all(&mut self, local: &Local) {
         let alive = Alive { run: self.run.clone(), leaves: false, watches: self.role.has_heard_all() };
-        self.publish(&Key::Alive(self.host.clone()), &alive).await;
-        for address in self.addresses.clone() {
+        if !self.publish(&Key::Alive(self.host.clone()), &alive).await {
+            return;
+        }
+        let addresses = match self.addresses.as_slice() {
+            [] => own_addresses::usable(address::own_addresses(Path::new("/proc"))),
+            given => given.to_vec(),
+        };
+        for address in addresses {
             let claim = Claim { run: self.run.clone() };
-            self.publish(&Key::Address(address, self.host.clone()), &claim).await;
+            if !self.publish(&Key::Address(address, self.host.clone()), &claim).await {
+                return;
+            }
         }
         self.publish_services(local).await;
     }
@@ -445,11 +468,7 @@ impl<T: From<Report> + Send + 'static> Member<T> {
     }
 }
 
-/// Passes messages on. What comes faster than it is read is lost, and comes again.
-async fn pass_on(mut subscriber: Subscriber, inbox: mpsc::Sender<Message>) {
-    while let Some(message) = subscriber.next().await {
-        if let Err(mpsc::error::TrySendError::Closed(_)) = inbox.try_send(message) {
-            return;
-        }
-    }
+/// The outcome of requests to JetStream. A list that never ends is given up.
+async fn in_time<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    timeout(ASKED, work).await.unwrap_or_else(|_| Err(format!("JetStream has not answered within {ASKED:?}")))
 }

@@ -17,6 +17,9 @@ use crate::fact::ServiceId;
 /// The most connections between a service and an address elsewhere that are looked after.
 pub(super) const CONNECTIONS_MAX: usize = 1024;
 
+/// The most ports of a service that are known. The greatest give way: they are those that the kernel chooses.
+const PORTS_MAX: usize = 256;
+
 /// A connection that is made again after this long is sent again.
 const NOTED: Duration = Duration::from_secs(60);
 
@@ -147,7 +150,11 @@ impl Link {
 
     /// A service listens on a port, or did.
     pub fn serves(&mut self, service: ServiceId, port: u16) {
-        self.ports.entry(service).or_default().insert(port);
+        let ports = self.ports.entry(service).or_default();
+        ports.insert(port);
+        if ports.len() > PORTS_MAX {
+            ports.pop_last();
+        }
     }
 
     pub fn ports(&self, service: ServiceId) -> Vec<u16> {

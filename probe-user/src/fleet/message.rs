@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::sign::{Keys, SignError, Signed, Signer};
+use super::{
+    sign::{Keys, SignError, Signed, Signer},
+    subject::{HOST_NAME_MAX, is_host},
+};
 use crate::{
     escape::escaped,
     fact::{ForeignFault, ForeignStanding, Verdict},
@@ -19,9 +22,6 @@ pub(super) const BEAT: Duration = Duration::from_secs(3);
 
 /// A host that is not heard for longer is silent: two messages may be lost.
 pub(super) const SILENT: Duration = Duration::from_secs(10);
-
-/// The longest name of a host or a service, in bytes.
-pub const HOST_NAME_MAX: usize = 64;
 
 /// The longest message. A host has room for some hundred services in it.
 pub(super) const MESSAGE_MAX: usize = 64 << 10;
@@ -187,6 +187,8 @@ impl State {
             open.confidence = if open.confidence.is_finite() { open.confidence.clamp(0.0, 1.0) } else { 0.0 };
             open.evidence.truncate(EVIDENCE_MAX);
             open.held.truncate(HELD_MAX);
+            // It is published again with the state of this host.
+            open.chain.retain(|cause| is_host(&cause.host) && is_service(&cause.service));
             open.chain.truncate(CHAIN_MAX);
             let single = [&mut open.id, &mut open.verdict, &mut open.severity, &mut open.summary];
             single
@@ -337,6 +339,16 @@ mod tests {
         let bounded = many.bounded();
         assert_eq!(bounded.services.len(), 1);
         assert_eq!(bounded.services[0].incident.as_ref().unwrap().confidence.to_bits(), 0.0_f32.to_bits());
+    }
+
+    #[test]
+    fn causes_with_other_names_are_left_out_as_they_are_published_again() {
+        let mut long = state("x");
+        let cause = |host: &str, service: &str| Cause { host: host.to_owned(), service: service.to_owned() };
+        let open = long.services[0].incident.as_mut().unwrap();
+        open.chain = vec![cause(&"h".repeat(60_000), "redis"), cause("db-1", "a b"), cause("db-1", "redis")];
+        let bounded = long.bounded();
+        assert_eq!(bounded.services[0].incident.as_ref().unwrap().chain, [cause("db-1", "redis")]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The events that the stream of the fleet does not have yet: a bounded queue on disk.
 //!
-//! A sink's thread writes it, and the thread of the fleet reads it. What NATS has acknowledged is deleted. While the queue is
-//! full, the sink holds further lines in its own bounded queue, and counts as lost what does not fit there.
+//! A sink's thread writes it, and the thread of the fleet has it read (`queue.rs`). What NATS has acknowledged is deleted.
+//! While the queue is full, the sink holds further lines in its own bounded queue, and counts as lost what does not fit there.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -27,11 +27,15 @@ const SEGMENT: u64 = 1 << 20;
 /// The most bytes that are written or read at once.
 const CHUNK: usize = 256 << 10;
 
+/// Segments with greater numbers are none: the numbers of a queue never get there.
+const NUMBER_MAX: u64 = 1 << 48;
+
 /// The file that says what is acknowledged.
 const CURSOR: &str = "cursor";
 
+/// What the writer, the reader and those who wait for them share.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     folder: PathBuf,
     /// Keeps the folder from being replaced while it is used.
     _open: File,
@@ -40,13 +44,41 @@ struct Shared {
     bytes: AtomicU64,
     /// The segment that is written.
     newest: AtomicU64,
-    grown: Notify,
+    /// The reader does not find that segment: somebody has deleted it.
+    is_missing: AtomicBool,
+    /// The lines that NATS does not take and the sink does not know of yet.
+    lost: AtomicU64,
+    pub(super) grown: Notify,
 }
 
 impl Shared {
     fn segment(&self, number: u64) -> PathBuf {
         self.folder.join(format!("{number:012}.ndjson"))
     }
+
+    /// The bytes of all segments, which includes acknowledged ones of the oldest.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// So many lines are given up. The sink counts them.
+    pub(super) fn lose(&self, lines: u64) {
+        self.lost.fetch_add(lines, Ordering::AcqRel);
+    }
+
+    /// A deletion by somebody else can make the sum of the segments smaller than what is taken from it.
+    fn subtract(&self, bytes: u64) {
+        let less = |sum: u64| Some(sum.saturating_sub(bytes));
+        let _ = self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    }
+}
+
+/// A place in the queue. Later ones are greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    segment: u64,
+    /// In bytes from the start of the segment.
+    offset: u64,
 }
 
 #[derive(Debug)]
@@ -59,11 +91,10 @@ pub struct Writer {
 #[derive(Debug)]
 pub struct Reader {
     shared: Arc<Shared>,
-    segment: u64,
-    /// What is acknowledged of that segment, in bytes.
-    offset: u64,
-    /// The segments that are there, the oldest first, with that one.
-    oldest: u64,
+    /// What is before it is acknowledged.
+    acknowledged: Position,
+    /// The segment from which on lines are of this run of the daemon.
+    first_own: u64,
 }
 
 /// Opens the queue in the state directory. The error says why it cannot be used.
@@ -73,7 +104,6 @@ pub fn open(state: &Path, most: u64) -> Result<(Writer, Reader), String> {
     let folder = folder.map_err(|why| format!("{}: events cannot be kept there: {why}", path.display()))?;
     let failed = |error: io::Error| format!("{}: events cannot be kept there: {error}", path.display());
     let mut segments = segments(&path).map_err(failed)?;
-    segments.sort_unstable();
     let newest = segments.last().map_or(1, |(number, _)| number + 1);
     let shared = Arc::new(Shared {
         folder: path.clone(),
@@ -81,24 +111,31 @@ pub fn open(state: &Path, most: u64) -> Result<(Writer, Reader), String> {
         most,
         bytes: AtomicU64::new(segments.iter().map(|(_, bytes)| bytes).sum()),
         newest: AtomicU64::new(newest),
+        is_missing: AtomicBool::new(false),
+        lost: AtomicU64::new(0),
         grown: Notify::new(),
     });
+    // Each start makes a segment. Without NATS, none of them would go.
+    segments.retain(|(number, bytes)| *bytes > 0 || fs::remove_file(shared.segment(*number)).is_err());
     let file = create(&shared.segment(newest)).map_err(failed)?;
-    let oldest = segments.first().map_or(newest, |(number, _)| *number);
-    let (segment, offset) = cursor(&path).filter(|(segment, _)| *segment >= oldest).unwrap_or((oldest, 0));
-    let reader = Reader { shared: Arc::clone(&shared), segment, offset, oldest };
+    let oldest = Position { segment: segments.first().map_or(newest, |(number, _)| *number), offset: 0 };
+    let known = cursor(&path).filter(|known| *known >= oldest && known.segment < newest);
+    let reader =
+        Reader { shared: Arc::clone(&shared), acknowledged: known.unwrap_or(oldest), first_own: newest };
     Ok((Writer { shared, file, size: 0 }, reader))
 }
 
-/// The number and the size of each segment.
+/// The number and the size of each segment, the oldest first.
 fn segments(folder: &Path) -> io::Result<Vec<(u64, u64)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.strip_suffix(".ndjson")?.parse().ok());
+        let number = number.filter(|number| *number < NUMBER_MAX);
         found.extend(number.map(|number| (number, entry.metadata().map_or(0, |meta| meta.len()))));
     }
+    found.sort_unstable();
     Ok(found)
 }
 
@@ -107,11 +144,11 @@ fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path)
 }
 
-fn cursor(folder: &Path) -> Option<(u64, u64)> {
+fn cursor(folder: &Path) -> Option<Position> {
     let mut text = String::new();
     File::open(folder.join(CURSOR)).ok()?.take(64).read_to_string(&mut text).ok()?;
     let (segment, offset) = text.trim().split_once(' ')?;
-    Some((segment.parse().ok()?, offset.parse().ok()?))
+    Some(Position { segment: segment.parse().ok()?, offset: offset.parse().ok()? })
 }
 
 impl Destination for Writer {
@@ -120,7 +157,13 @@ impl Destination for Writer {
     }
 
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        let room = self.shared.most.saturating_sub(self.shared.bytes.load(Ordering::Acquire));
+        if self.shared.is_missing.swap(false, Ordering::AcqRel) {
+            // What is deleted takes no room.
+            let left = segments(&self.shared.folder)?.iter().map(|(_, bytes)| bytes).sum();
+            self.shared.bytes.store(left, Ordering::Release);
+            self.size = SEGMENT;
+        }
+        let room = self.shared.most.saturating_sub(self.shared.bytes());
         let most = usize::try_from(room).unwrap_or(usize::MAX).min(CHUNK).min(lines.len());
         // Whole lines alone, so that a reader never sees half of one.
         let end = lines[..most].iter().rposition(|byte| *byte == b'\n');
@@ -132,145 +175,111 @@ impl Destination for Writer {
             self.size = 0;
             self.shared.newest.store(next, Ordering::Release);
         }
-        self.file.write_all(lines)?;
+        if let Err(error) = self.file.write_all(lines) {
+            // A part may be written. Half a line ends its segment, as a crash leaves it; the sink writes all again, and NATS
+            // knows whole lines that come twice by their ids.
+            let size = self.file.metadata().map_or(self.size, |meta| meta.len());
+            self.shared.bytes.fetch_add(size.saturating_sub(self.size), Ordering::AcqRel);
+            self.size = SEGMENT;
+            return Err(error);
+        }
         self.size += lines.len() as u64;
         self.shared.bytes.fetch_add(lines.len() as u64, Ordering::AcqRel);
         self.shared.grown.notify_one();
         Ok(lines.len())
     }
+
+    fn take_lost(&mut self) -> u64 {
+        self.shared.lost.swap(0, Ordering::AcqRel)
+    }
 }
 
 /// Some lines from the queue.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub(super) struct Lines {
     bytes: Vec<u8>,
+    start: Position,
+    /// Whether an earlier run of the daemon has written them.
+    pub(super) is_earlier: bool,
 }
 
 impl Lines {
-    /// Each without its end.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Each without its end, and the position that follows it.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Position)> {
+        let mut end = self.start;
+        let lines = self.bytes.split_inclusive(|byte| *byte == b'\n').map(move |line| {
+            end.offset += line.len() as u64;
+            (line.strip_suffix(b"\n").unwrap_or(line), end)
+        });
+        lines.filter(|(line, _)| !line.is_empty())
     }
 }
 
 impl Reader {
-    /// The bytes that wait.
-    pub fn waiting(&self) -> u64 {
-        self.shared.bytes.load(Ordering::Acquire).saturating_sub(self.offset)
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
-    /// The next lines that are not acknowledged. Waits until there are some.
-    pub async fn next(&mut self) -> io::Result<Lines> {
+    /// The next lines that are not acknowledged; none if there are none yet.
+    pub(super) fn read(&mut self) -> io::Result<Lines> {
         loop {
-            // What is written from here on wakes the wait below.
+            // What is written from here on notifies those who wait.
             let newest = self.shared.newest.load(Ordering::Acquire);
-            let lines = self.read()?;
-            if !lines.bytes.is_empty() {
+            let lines = self.read_segment(newest)?;
+            if !lines.is_empty() || self.acknowledged.segment >= newest {
                 return Ok(lines);
             }
-            if self.segment < newest {
-                self.advance()?;
-                continue;
-            }
-            self.shared.grown.notified().await;
+            self.advance(newest)?;
         }
     }
 
-    fn read(&self) -> io::Result<Lines> {
-        let mut file = match File::open(self.shared.segment(self.segment)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lines::default()),
+    fn read_segment(&self, newest: u64) -> io::Result<Lines> {
+        let Position { segment, offset } = self.acknowledged;
+        let mut file = match File::open(self.shared.segment(segment)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if segment >= newest {
+                    self.shared.is_missing.store(true, Ordering::Release);
+                }
+                return Ok(Lines::default());
+            }
             file => file?,
         };
-        file.seek(SeekFrom::Start(self.offset))?;
+        file.seek(SeekFrom::Start(offset))?;
         let mut bytes = Vec::new();
         file.take(CHUNK as u64).read_to_end(&mut bytes)?;
         let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         bytes.truncate(end);
-        Ok(Lines { bytes })
+        Ok(Lines { bytes, start: self.acknowledged, is_earlier: segment < self.first_own })
     }
 
     /// The rest of the segment, if there is any, is half a line that a crash has left.
-    fn advance(&mut self) -> io::Result<()> {
-        let gone = self.oldest..=self.segment;
-        (self.segment, self.offset) = (self.segment + 1, 0);
-        self.keep()?;
-        for number in gone {
-            let path = self.shared.segment(number);
-            let Ok(meta) = fs::metadata(&path) else { continue };
-            fs::remove_file(&path)?;
-            self.shared.bytes.fetch_sub(meta.len(), Ordering::AcqRel);
+    fn advance(&mut self, newest: u64) -> io::Result<()> {
+        let segments = segments(&self.shared.folder)?;
+        let (gone, left): (Vec<_>, Vec<_>) =
+            segments.into_iter().partition(|(number, _)| *number <= self.acknowledged.segment);
+        let next = left.first().map_or(newest, |(number, _)| *number).min(newest);
+        self.acknowledge(Position { segment: next, offset: 0 })?;
+        for (number, bytes) in gone {
+            fs::remove_file(self.shared.segment(number))?;
+            self.shared.subtract(bytes);
         }
-        self.oldest = self.segment;
         Ok(())
     }
 
-    /// These lines are acknowledged.
-    pub fn acknowledge(&mut self, lines: &Lines) -> io::Result<()> {
-        self.offset += lines.bytes.len() as u64;
-        self.keep()
-    }
-
-    /// A crash between this and the acknowledgement sends lines again; NATS knows them by their ids.
-    fn keep(&self) -> io::Result<()> {
+    /// What is before this position is acknowledged. A crash between that and this sends lines again; NATS knows them by
+    /// their ids.
+    pub(super) fn acknowledge(&mut self, end: Position) -> io::Result<()> {
+        self.acknowledged = end;
         let (new, path) = (self.shared.folder.join("cursor.new"), self.shared.folder.join(CURSOR));
-        fs::write(&new, format!("{} {}\n", self.segment, self.offset))?;
+        fs::write(&new, format!("{} {}\n", end.segment, end.offset))?;
         fs::rename(new, path)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn texts(lines: &Lines) -> Vec<String> {
-        lines.iter().map(|line| String::from_utf8_lossy(line).into_owned()).collect()
-    }
-
-    #[tokio::test]
-    async fn lines_that_are_not_acknowledged_come_again_after_a_restart() {
-        let state = tempfile::tempdir().unwrap();
-        let (mut writer, mut reader) = open(state.path(), 1 << 20).unwrap();
-        assert_eq!(writer.write(b"a\nb\n").unwrap(), 4);
-        let lines = reader.next().await.unwrap();
-        assert_eq!(texts(&lines), ["a", "b"]);
-        reader.acknowledge(&lines).unwrap();
-        writer.write(b"c\n").unwrap();
-        assert_eq!(texts(&reader.next().await.unwrap()), ["c"]);
-        drop((writer, reader));
-        let (mut writer, mut reader) = open(state.path(), 1 << 20).unwrap();
-        writer.write(b"d\n").unwrap();
-        let lines = reader.next().await.unwrap();
-        assert_eq!(texts(&lines), ["c"], "the segment of the earlier run comes first");
-        reader.acknowledge(&lines).unwrap();
-        assert_eq!(texts(&reader.next().await.unwrap()), ["d"]);
-        assert_eq!(segments(&state.path().join(FOLDER)).unwrap().len(), 1, "what is sent is deleted");
-    }
-
-    #[tokio::test]
-    async fn a_full_queue_takes_whole_lines_and_then_none_until_some_are_acknowledged() {
-        let state = tempfile::tempdir().unwrap();
-        let (mut writer, mut reader) = open(state.path(), 3 << 20).unwrap();
-        let line = [vec![b'x'; 100_000], b"\n".to_vec()].concat();
-        let mut written = 0;
-        let full = loop {
-            match writer.write(&line) {
-                Ok(bytes) => written += bytes,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
-        assert!(written as u64 <= 3 << 20 && written as u64 > 2 << 20);
-        let mut read = 0;
-        while read < written {
-            let lines = reader.next().await.unwrap();
-            read += lines.bytes.len();
-            reader.acknowledge(&lines).unwrap();
-        }
-        assert_eq!(read, written);
-        // A segment goes once the next one is read, which may be empty yet.
-        assert!(reader.waiting() <= SEGMENT + line.len() as u64);
-        let waiting = tokio::time::timeout(std::time::Duration::from_millis(10), reader.next()).await;
-        assert!(waiting.is_err(), "nothing is left");
-        assert!(writer.write(&line).is_ok());
-    }
-}
+#[path = "spool/tests.rs"]
+mod tests;

@@ -3,6 +3,9 @@
 
 use std::net::IpAddr;
 
+/// The longest name of a host or a service, in bytes.
+pub const HOST_NAME_MAX: usize = 64;
+
 /// The bucket of what holds now.
 pub(super) const BUCKET: &str = "hostprobe";
 
@@ -97,14 +100,14 @@ fn address_of(token: &str) -> Option<IpAddr> {
 
 /// Whether a text can be the name of a host in subjects.
 pub(super) fn is_host(text: &str) -> bool {
-    (1..=super::message::HOST_NAME_MAX).contains(&text.len())
+    (1..=HOST_NAME_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
 
 /// A host's name as it stands in subjects: a dot separates tokens there.
 pub fn host_token(name: &str) -> String {
     let replaced = |char: char| if char.is_ascii_alphanumeric() || char == '-' { char } else { '_' };
-    let token: String = name.chars().map(replaced).take(super::message::HOST_NAME_MAX).collect();
+    let token: String = name.chars().map(replaced).take(HOST_NAME_MAX).collect();
     if token.is_empty() { "_".to_owned() } else { token }
 }
 

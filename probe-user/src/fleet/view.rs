@@ -33,6 +33,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The most hosts that are shown.
 const HOSTS_MAX: usize = 10_000;
 
+/// The most bytes that are read: a host with 20 services has 2 KiB.
+const BYTES_MAX: usize = 64 << 20;
+
 /// One host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[schemars(rename = "FleetHost")]
@@ -85,7 +88,7 @@ async fn read(jetstream: jetstream::Context, keys: Option<&Keys>) -> Result<Vec<
     let failed = |error: String| format!("the bucket {BUCKET} cannot be read: {}", foreign(&error));
     let stream = jetstream.get_stream_no_info(format!("KV_{BUCKET}")).await;
     let stream = stream.map_err(|error| failed(error.to_string()))?;
-    let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
+    let (mut hosts, mut bytes): (BTreeMap<String, Host>, usize) = (BTreeMap::new(), 0);
     for filter_subject in [all_alive(), all_states()] {
         // One answer with all values: a request for each takes a second with a thousand hosts.
         let consumer = stream.create_consumer(OrderedConfig {
@@ -103,6 +106,10 @@ async fn read(jetstream: jetstream::Context, keys: Option<&Keys>) -> Result<Vec<
             let info = value.info().map_err(|error| failed(error.to_string()))?;
             waiting = info.pending;
             let published = info.published.unix_timestamp_nanos();
+            bytes += value.payload.len();
+            if bytes > BYTES_MAX {
+                return Err(failed(format!("it has more than {} MiB", BYTES_MAX >> 20)));
+            }
             show(&mut hosts, &value, keys, published);
         }
     }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
 };
 
 use super::{ProcReader, read_text};
@@ -11,14 +12,19 @@ use super::{ProcReader, read_text};
 /// A host with thousands of addresses has tables of some hundred kilobytes.
 const TABLE_MAX: u64 = 4 << 20;
 
+/// The addresses of this host's interfaces in the daemon's own network namespace. An unreadable file adds none.
+pub fn own_addresses(proc: &Path) -> BTreeSet<IpAddr> {
+    let net = proc.join("net");
+    let v4 = read_text(&net.join("fib_trie"), TABLE_MAX).unwrap_or_default();
+    // A kernel without IPv6 has no such file.
+    let v6 = read_text(&net.join("if_inet6"), TABLE_MAX).unwrap_or_default();
+    routed(&v4).chain(v6.lines().filter_map(interface)).collect()
+}
+
 impl ProcReader {
-    /// The addresses of this host's interfaces in the daemon's own network namespace. An unreadable file adds none.
+    /// See [`own_addresses`].
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
-        let net = self.proc().join("net");
-        let v4 = read_text(&net.join("fib_trie"), TABLE_MAX).unwrap_or_default();
-        // A kernel without IPv6 has no such file.
-        let v6 = read_text(&net.join("if_inet6"), TABLE_MAX).unwrap_or_default();
-        routed(&v4).chain(v6.lines().filter_map(interface)).collect()
+        own_addresses(self.proc())
     }
 
     pub fn netns(&self, pid: u32) -> Option<u32> {

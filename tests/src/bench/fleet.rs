@@ -20,7 +20,7 @@ use hostprobe::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use self::{
-    hosts::{Events, Hosts, OTHER_HUB, is_apart},
+    hosts::{Hosts, OTHER_HUB, is_apart},
     server::{CONFIGURATION, Traffic},
 };
 use super::section::{Effort, Row, Section, Unit};
@@ -207,18 +207,20 @@ fn shown(count: usize) -> Result<Row> {
 fn partition(hosts: &Hosts, plan: &Plan) -> Result<Vec<Row>> {
     let row =
         |what: &str, unit| Row::new(&format!("partition of {} s: {what}", plan.partition.as_secs()), unit);
-    let (events, stored) = (hosts.events(), server::stored()?);
+    let before = all_stored(hosts)?;
+    let events = hosts.events();
     thread::sleep(Duration::from_secs(5));
     let mark = hosts.seen().told.len();
-    let (began, before) = (Instant::now(), Traffic::now()?);
+    let (began, traffic) = (Instant::now(), Traffic::now()?);
     set_partition("--append")?;
     thread::sleep(plan.partition);
-    let while_cut = Traffic::now()?.rate_since(&before);
+    let while_cut = Traffic::now()?.rate_since(&traffic);
     set_partition("--delete")?;
     let (healed, healed_traffic) = (Instant::now(), Traffic::now()?);
     let took = hosts.wait_until_well(LONG)?;
     let messages = Traffic::now()?.messages_since(&healed_traffic);
-    let (written, lost) = lost(events, stored)?;
+    events.stop();
+    let events = all_stored(hosts)?.since(&before);
     let seen = hosts.seen();
     let mut reporters: Vec<usize> = Vec::new();
     let (mut silent, mut first) = (BTreeSet::new(), None);
@@ -243,14 +245,15 @@ fn partition(hosts: &Hosts, plan: &Plan) -> Result<Vec<Row>> {
         row("messages from NATS while it lasts", Unit::PerSecond).of("all hosts", &[while_cut.sent]),
         row("until all is as before", Unit::Nanoseconds).of("hostprobe", &[took.as_nanos() as f64]),
         row("messages until then", Unit::Count).of("all hosts", &[messages.round()]),
-        of_events(row("events lost", Unit::Count), written, lost),
+        of_events(row("events lost", Unit::Count), &events),
     ])
 }
 
 /// NATS is killed and started again.
 fn restart(hosts: &Hosts, nats: &mut Nats) -> Result<Vec<Row>> {
     let row = |what: &str, unit| Row::new(&format!("restart of NATS: {what}"), unit);
-    let (events, stored) = (hosts.events(), server::stored()?);
+    let before = all_stored(hosts)?;
+    let events = hosts.events();
     thread::sleep(Duration::from_secs(5));
     let mark = hosts.seen().told.len();
     nats.kill();
@@ -260,7 +263,8 @@ fn restart(hosts: &Hosts, nats: &mut Nats) -> Result<Vec<Row>> {
     let started = Traffic::now()?;
     let took = hosts.wait_until_well(LONG)?;
     let messages = Traffic::now()?.messages_since(&started);
-    let (written, lost) = lost(events, stored)?;
+    events.stop();
+    let events = all_stored(hosts)?.since(&before);
     let seen = hosts.seen();
     let silent = seen.told[mark..]
         .iter()
@@ -274,25 +278,51 @@ fn restart(hosts: &Hosts, nats: &mut Nats) -> Result<Vec<Row>> {
             silent.to_string(),
             silent == 0,
         ),
-        of_events(row("events lost", Unit::Count), written, lost),
+        of_events(row("events lost", Unit::Count), &events),
     ])
 }
 
-/// How many events were written, and how many of them do not come into the stream.
-fn lost(events: Events, stored_before: u64) -> Result<(u64, u64)> {
-    let (written, refused) = events.stop();
+/// Events of all hosts.
+struct Counted {
+    written: u64,
+    /// In the stream.
+    stored: u64,
+}
+
+impl Counted {
+    fn of(hosts: &Hosts) -> Result<Self> {
+        // In this order: what is written meanwhile may be in the stream.
+        let written = hosts.written();
+        Ok(Self { stored: server::stored()?, written })
+    }
+
+    fn since(&self, earlier: &Self) -> Self {
+        let (written, stored) = (self.written - earlier.written, self.stored - earlier.stored);
+        Self { written, stored }
+    }
+}
+
+/// Waits until the stream has all that the hosts have written; for at most 30 s.
+fn all_stored(hosts: &Hosts) -> Result<Counted> {
     let began = Instant::now();
     loop {
-        let stored = server::stored()?.saturating_sub(stored_before);
-        if stored >= written || began.elapsed() > Duration::from_secs(30) {
-            return Ok((written + refused, (written + refused).saturating_sub(stored)));
+        let counted = Counted::of(hosts)?;
+        if counted.stored >= counted.written || began.elapsed() > Duration::from_secs(30) {
+            return Ok(counted);
         }
         thread::sleep(Duration::from_millis(200));
     }
 }
 
-fn of_events(row: Row, written: u64, lost: u64) -> Row {
-    row.of("hostprobe", &[lost as f64]).target("0", format!("{lost} of {written}"), lost == 0)
+/// An event that comes twice would hide one that is lost, so that their number has to be the same.
+fn of_events(row: Row, events: &Counted) -> Row {
+    let Counted { written, stored } = events;
+    let lost = written.saturating_sub(*stored);
+    let reached = match stored.saturating_sub(*written) {
+        0 => format!("{lost} of {written}"),
+        twice => format!("{written} written, and {twice} more stored"),
+    };
+    row.of("hostprobe", &[lost as f64]).target("0", reached, stored == written)
 }
 
 /// Drops what goes to the second address of the hub and what comes from there, or does so no more.

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     error::EngineError,
-    model::{Description, Listed, Version},
+    model::{Description, Listed},
     requests::Requests,
     socket::{Lines, PATIENCE, Socket},
     state::{self, Reading},
@@ -45,6 +45,10 @@ const LONGEST_STEP: Duration = Duration::from_millis(400);
 
 /// How much longer than the stop of a container its restart may take.
 const START: Duration = Duration::from_secs(60);
+
+/// What the engines call themselves in the header `Server`.
+const PRODUCTS: [(&str, ContainerEngine); 2] =
+    [("Docker", ContainerEngine::Docker), ("Libpod", ContainerEngine::Podman)];
 
 /// The most containers of which a state is kept.
 const KEPT_MAX: usize = 4096;
@@ -88,11 +92,15 @@ impl Engine {
 
     /// Asks the engine what it is. Podman may answer at Docker's socket. Returns its version.
     pub(super) async fn identify(&self) -> Result<String, EngineError> {
-        let version: Version = self.socket.get("/version").await?;
-        let is_podman = version.components.iter().any(|it| it.name.starts_with("Podman"));
-        let kind = if is_podman { ContainerEngine::Podman } else { ContainerEngine::Docker };
-        *self.kind.lock().unwrap_or_else(PoisonError::into_inner) = kind;
-        Ok(super::model::bounded(&version.version, 64))
+        // Not /version: for that, Podman asks rpm and dpkg which packages its programs are from, which takes seconds.
+        let product = self.socket.product("/_ping").await?;
+        let (name, version) = product.split_once('/').unwrap_or((&product, ""));
+        let known = PRODUCTS.into_iter().find(|(product, _)| *product == name);
+        // Behind a proxy, the key of the socket tells.
+        if let Some((_, kind)) = known {
+            *self.kind.lock().unwrap_or_else(PoisonError::into_inner) = kind;
+        }
+        Ok(super::model::bounded(version, 64))
     }
 
     /// The stream of events since a moment.

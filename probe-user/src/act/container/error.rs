@@ -25,6 +25,11 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Whether the socket is there and the daemon may not connect to it. To connect is to write to its file.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Whether another engine may have the container.
     pub fn is_absence(&self) -> bool {
         matches!(self, Self::NoSuchContainer)

@@ -110,21 +110,6 @@ pub(super) struct Listed {
     pub(super) names: Vec<String>,
 }
 
-/// What `GET /version` tells of the engine.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct Version {
-    pub(super) version: String,
-    #[serde(deserialize_with = "or_default")]
-    pub(super) components: Vec<Component>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct Component {
-    pub(super) name: String,
-}
-
 /// An event of the stream.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

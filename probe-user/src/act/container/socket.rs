@@ -43,6 +43,8 @@ pub(super) struct Socket {
 
 /// The body of an answer. Its connection ends with it.
 pub(super) struct Answer {
+    /// The header of that name. The head of an answer is bounded.
+    server: String,
     body: Incoming,
     _connection: Connection,
 }
@@ -69,6 +71,14 @@ impl Socket {
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
         let bytes = self.in_time(PATIENCE, self.bytes(Method::GET, path, ANSWER_MAX)).await?;
         serde_json::from_slice(&bytes).map_err(|error| self.wrong(error.to_string()))
+    }
+
+    /// The name and version of the server that answers: the first word of its header `Server`, which Docker and Podman
+    /// send (`Docker/20.10.24`, `Libpod/4.3.1`). Empty without one.
+    pub(super) async fn product(&self, path: &str) -> Result<String, EngineError> {
+        let answer = self.in_time(PATIENCE, self.answer(Method::GET, path)).await?;
+        let product = answer.server.split_whitespace().next().unwrap_or_default();
+        Ok(product.to_owned())
     }
 
     /// Reads at most so many bytes, and no longer than [`PATIENCE`]. A longer answer is cut.
@@ -144,7 +154,9 @@ impl Socket {
         connection: Connection,
     ) -> Result<Answer, EngineError> {
         let status = response.status();
-        let mut answer = Answer { body: response.into_body(), _connection: connection };
+        let server = response.headers().get("server").and_then(|server| server.to_str().ok());
+        let server = server.unwrap_or_default().to_owned();
+        let mut answer = Answer { server, body: response.into_body(), _connection: connection };
         // "Not modified" answers the start of what runs, and the stop of what does not.
         if status.is_success() || status.as_u16() == 304 {
             return Ok(answer);

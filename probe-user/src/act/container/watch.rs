@@ -187,7 +187,7 @@ fn same(known: &UnitState, state: &UnitState) -> bool {
 /// after each connection.
 async fn follow(engine: Arc<Engine>, names: mpsc::Sender<Option<String>>) {
     let (mut wait, mut since) = (FIRST_WAIT, jiff::Timestamp::now());
-    let mut was_connected = false;
+    let (mut was_connected, mut has_warned) = (false, false);
     loop {
         let began = Timestamp::now();
         let lost = match connect(&engine, since).await {
@@ -206,7 +206,15 @@ async fn follow(engine: Arc<Engine>, names: mpsc::Sender<Option<String>>) {
                     Some(why) => why,
                 }
             }
-            Err(error) => error.to_string(),
+            Err(error) => {
+                if error.is_forbidden() && !std::mem::replace(&mut has_warned, true) {
+                    tracing::warn!(
+                        "{error}; the daemon writes to files of root alone: let the socket have mode 0660 and a group that \
+                         SupplementaryGroups= gives to the daemon"
+                    );
+                }
+                error.to_string()
+            }
         };
         engine.set_listens(false);
         if Timestamp::now().since(began) > LONGEST_WAIT {

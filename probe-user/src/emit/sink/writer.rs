@@ -79,7 +79,10 @@ impl<D: Destination> Writer<D> {
                 Ok(taken) => {
                     written += taken;
                     retry = FIRST_RETRY;
+                    let lost = usize::try_from(self.destination.take_lost()).unwrap_or(usize::MAX);
                     let mut queue = self.shared.lock();
+                    // What they were is not known any more.
+                    queue.lose(lost, false);
                     queue.taken_bytes = lines.len() - written;
                     queue.taken_lines = count(&lines[written..]);
                 }

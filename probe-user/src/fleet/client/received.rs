@@ -2,35 +2,47 @@
 
 use std::time::Instant;
 
-use async_nats::Message;
+use tokio::sync::mpsc;
 
-use super::{Member, SELDOM, SEQUENCES};
+use super::{Member, SELDOM, SEQUENCES, inbox::Received};
 use crate::fleet::{
     message::{self, Alive, Claim, Held, Refusal, State},
     peers::Report,
     subject::Key,
 };
 
+/// So many messages are taken before the daemon gets what is new: what they change is looked for once.
+const AT_ONCE: usize = 64;
+
 impl<T: From<Report> + Send + 'static> Member<T> {
-    pub(super) fn on_message(&mut self, message: &Message) {
-        if let Some(Err(_)) = self.take(message) {
-            self.refused += 1;
+    /// Takes a message and those that have come since. False if all are signs of life: the next look reports a host that is
+    /// heard again.
+    pub(super) fn on_messages(&mut self, first: Received, further: &mut mpsc::Receiver<Received>) -> bool {
+        let (mut next, mut tells) = (Some(first), false);
+        for _ in 0..AT_ONCE {
+            let Some(message) = next else { break };
+            tells |= !message.subject.contains(".alive.");
+            if let Some(Err(_)) = self.take(&message) {
+                self.refuse();
+            }
+            next = further.try_recv().ok();
         }
+        tells
     }
 
     /// None for a subject that is no key.
-    fn take(&mut self, message: &Message) -> Option<Result<(), Refusal>> {
-        let key = Key::read(message.subject.as_str())?;
+    fn take(&mut self, message: &Received) -> Option<Result<(), Refusal>> {
+        let key = Key::read(&message.subject)?;
         Some(self.take_of(&key, message))
     }
 
-    fn take_of(&mut self, key: &Key, message: &Message) -> Result<(), Refusal> {
+    fn take_of(&mut self, key: &Key, message: &Received) -> Result<(), Refusal> {
         // A deletion of a key says nothing.
         if message.payload.is_empty() {
             return Ok(());
         }
-        let (subject, now) = (message.subject.to_string(), Instant::now());
-        let place = (subject.as_str(), key.host());
+        let now = Instant::now();
+        let place = (message.subject.as_str(), key.host());
         let keys = self.files.keys.as_ref();
         match key {
             Key::Alive(host) => {

@@ -88,6 +88,8 @@ pub struct Hosts {
     /// Where their loops are.
     loops: Handle,
     _end_of_loops: oneshot::Sender<()>,
+    /// How many events they have written, over all phases.
+    written: Arc<AtomicU64>,
     folder: TempDir,
 }
 
@@ -108,7 +110,15 @@ impl Hosts {
             let _ = runtime.block_on(ends);
         });
         let folder = tempfile::tempdir().context("no temporary folder")?;
-        Ok(Self { hosts: Vec::new(), all, seen: Arc::default(), loops, _end_of_loops: end, folder })
+        Ok(Self {
+            hosts: Vec::new(),
+            all,
+            seen: Arc::default(),
+            loops,
+            _end_of_loops: end,
+            written: Arc::default(),
+            folder,
+        })
     }
 
     /// Starts hosts until there are so many.
@@ -237,60 +247,61 @@ impl Hosts {
     /// Writes events for all hosts, from a thread, until it is dropped.
     pub fn events(&self) -> Events {
         let writers: Vec<_> = self.hosts.iter().map(|host| Arc::clone(&host.writer)).collect();
-        Events::start(writers)
+        Events::start(writers, Arc::clone(&self.written))
+    }
+
+    /// How many events they have ever written.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
     }
 }
 
 /// The events of all hosts.
 #[derive(Debug)]
 pub struct Events {
-    written: Arc<AtomicU64>,
-    refused: Arc<AtomicU64>,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Events {
-    fn start(writers: Vec<Arc<Mutex<spool::Writer>>>) -> Self {
-        let (written, refused, ends): (Arc<AtomicU64>, Arc<AtomicU64>, Arc<AtomicBool>) =
-            (Arc::default(), Arc::default(), Arc::default());
-        let shared = (Arc::clone(&written), Arc::clone(&refused), Arc::clone(&ends));
+    /// `written` counts the events of all phases. Their ids come from it: JetStream takes one that comes again for the same
+    /// event.
+    fn start(writers: Vec<Arc<Mutex<spool::Writer>>>, written: Arc<AtomicU64>) -> Self {
+        let ends: Arc<AtomicBool> = Arc::default();
+        let ended = Arc::clone(&ends);
         let thread = thread::spawn(move || {
-            let (written, refused, ends) = shared;
-            for number in 0_u64.. {
-                for (host, writer) in writers.iter().enumerate() {
-                    if ends.load(Ordering::Acquire) {
-                        return;
-                    }
-                    let line = line(host, number);
-                    let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-                    let counted = if writer.write(line.as_bytes()).is_ok() { &written } else { &refused };
-                    counted.fetch_add(1, Ordering::AcqRel);
-                    drop(writer);
-                    thread::sleep(EVENT / u32::try_from(writers.len()).unwrap_or(u32::MAX));
+            for (host, writer) in writers.iter().enumerate().cycle() {
+                if ended.load(Ordering::Acquire) {
+                    return;
                 }
+                let line = line(host, written.load(Ordering::Acquire));
+                let done = writer.lock().unwrap_or_else(PoisonError::into_inner).write(line.as_bytes());
+                // A spool with 64 MiB of room takes what a benchmark writes.
+                assert!(done.is_ok(), "host {host}: {done:?}");
+                written.fetch_add(1, Ordering::AcqRel);
+                thread::sleep(EVENT / u32::try_from(writers.len()).unwrap_or(u32::MAX));
             }
         });
-        Self { written, refused, ends, thread: Some(thread) }
+        Self { ends, thread: Some(thread) }
     }
 
-    /// Writes no more; how many went into spools, and how many a spool had no room for.
-    pub fn stop(mut self) -> (u64, u64) {
-        self.end();
-        (self.written.load(Ordering::Acquire), self.refused.load(Ordering::Acquire))
-    }
-
-    fn end(&mut self) {
+    /// Writes no more.
+    ///
+    /// # Panics
+    /// If an event could not be written.
+    pub fn stop(mut self) {
         self.ends.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let ended = self.thread.take().is_none_or(|thread| thread.join().is_ok());
+        assert!(ended, "every event has room in a spool");
     }
 }
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.end();
+        self.ends.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
