@@ -109,7 +109,7 @@ impl Service {
             && !failure.is_timeout()
             && matches!(mend, Mend::Restart | Mend::RestartIfAnswered)
             && self.generation.healthy_at.is_none()
-            && self.probes.get(index).is_some_and(ProbeState::has_been_answered)
+            && self.probes.get(index).is_some_and(ProbeState::was_answered_by_another_process)
     }
 
     /// Whether it is seen to work on its start. A restart would begin that again.

@@ -17,6 +17,8 @@ const MAX_EVIDENCE: usize = 16;
 
 #[derive(Debug)]
 pub struct ProbeState {
+    /// What it asks, as a number. 0 if unknown.
+    question: u64,
     /// The number of failures, or slow answers, in a row that counts.
     failures: u32,
     timeout: Duration,
@@ -28,7 +30,8 @@ pub struct ProbeState {
     took: Option<Duration>,
     /// Failures published since the last success, also across restarts.
     published: u32,
-    /// The service has answered it rightly since the configuration was loaded, or with its own report of a start.
+    /// The service has answered it rightly since the configuration was loaded, or with its own report of a start. So has a
+    /// process that answered it to an earlier run of the daemon.
     answered: bool,
     /// Since when the answers are not right, also across restarts.
     wrong_since: Option<Timestamp>,
@@ -40,6 +43,8 @@ pub struct ProbeState {
 struct Found {
     /// Earlier runs belong to an earlier process.
     since: Timestamp,
+    /// The process has answered rightly, maybe to an earlier run of the daemon.
+    answered: bool,
     /// The latest answer was right.
     ok: bool,
     /// Since when the answers are right.
@@ -89,6 +94,7 @@ struct FailureRow {
 impl ProbeState {
     pub fn new(given: &ProbeSettings) -> Self {
         Self {
+            question: given.question,
             failures: given.failures.max(1),
             timeout: given.timeout,
             port: given.port,
@@ -146,6 +152,7 @@ impl ProbeState {
             self.found.well_at = Some(report.at);
         }
         self.answered = true;
+        self.found.answered = true;
         self.wrong_since = None;
         self.found.ok = true;
         self.found.starting = None;
@@ -279,6 +286,24 @@ impl ProbeState {
     /// Whether its address and its protocol have proved right.
     pub fn has_been_answered(&self) -> bool {
         self.answered
+    }
+
+    /// Whether an earlier process has answered it, and the present one has not yet.
+    pub fn was_answered_by_another_process(&self) -> bool {
+        self.answered && !self.found.answered
+    }
+
+    /// What the present process has answered rightly, if that can be told to a later run of the daemon.
+    pub fn answered_question(&self) -> Option<u64> {
+        (self.found.answered && self.question != 0).then_some(self.question)
+    }
+
+    /// The present process has answered these to an earlier run of the daemon.
+    pub fn recall(&mut self, questions: &[u64]) {
+        if self.question != 0 && questions.contains(&self.question) {
+            self.answered = true;
+            self.found.answered = true;
+        }
     }
 
     /// Since when the service has not answered it rightly.
