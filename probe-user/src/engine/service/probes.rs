@@ -170,7 +170,11 @@ impl Service {
             self.judge_if_stuck(ctx);
             return;
         }
-        let in_a_row = probe.count_failure(at, failure);
+        let hurried = report.hurried.map(|lost| {
+            format!("hostprobe itself did not run for {} ms while its probe waited", lost.as_millis())
+        });
+        let late = hurried.or_else(|| ctx.surroundings.late.clone()).filter(|_| timed_out);
+        let in_a_row = probe.count_failure(at, failure, late);
         let counted = probe.failed_in_a_row(failure);
         let event = ctx.effects.publish(Fact::Probe(report, ProbeChange::Fail(in_a_row)), at);
         probe.add_evidence(event);

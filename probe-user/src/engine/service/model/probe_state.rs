@@ -81,8 +81,10 @@ struct Slowness {
 #[derive(Debug, Default)]
 struct FailureRow {
     count: u32,
-    /// Failures in a row that a restart may mend.
+    /// Failures in a row that a restart may mend. Those that the daemon itself was late for are no part of it.
     mendable: u32,
+    /// How late the daemon itself was for the latest one, for people.
+    late: Option<String>,
     /// Timeouts of attempts that ran beside a counted one.
     beside: u32,
     first: Timestamp,
@@ -228,7 +230,8 @@ impl ProbeState {
     }
 
     /// Counts a failure; the number of failures in a row.
-    pub fn count_failure(&mut self, at: Timestamp, failure: ProbeFailure) -> u32 {
+    /// `late`: how late the daemon itself was, for people, if the failure may be its own.
+    pub fn count_failure(&mut self, at: Timestamp, failure: ProbeFailure, late: Option<String>) -> u32 {
         let row = &mut self.found.failing;
         if row.count == 0 {
             row.first = at;
@@ -236,7 +239,12 @@ impl ProbeState {
         row.last = at;
         row.count = row.count.saturating_add(1);
         row.timed_out = failure.is_timeout();
-        row.mendable = if is_mendable(failure) { row.mendable.saturating_add(1) } else { 0 };
+        row.mendable = match (is_mendable(failure), &late) {
+            (true, None) => row.mendable.saturating_add(1),
+            (true, Some(_)) => row.mendable,
+            (false, _) => 0,
+        };
+        row.late = late;
         self.published = self.published.saturating_add(1);
         row.count
     }
@@ -357,10 +365,16 @@ impl ProbeState {
     }
 
     /// The number of failures in a row that count as this one does: the service has refused nothing, and asked for no time,
-    /// since the first failure that a restart may mend.
+    /// since the first failure that a restart may mend. All of them, if the daemon itself was late for this one: it leads to no
+    /// restart.
     pub fn failed_in_a_row(&self, failure: ProbeFailure) -> u32 {
         let FailureRow { count, mendable, .. } = self.found.failing;
-        if is_mendable(failure) { mendable } else { count }
+        if is_mendable(failure) && self.late().is_none() { mendable } else { count }
+    }
+
+    /// How late the daemon itself was for its latest failure, for people.
+    pub fn late(&self) -> Option<&str> {
+        self.found.failing.late.as_deref()
     }
 
     pub fn first_failed(&self) -> Timestamp {
