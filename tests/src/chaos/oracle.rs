@@ -140,7 +140,7 @@ fn of_hit(round: &Round, planned: &Planned, story: &Story, shown: &mut Shown) {
     let is_right = |verdict: &str| {
         kind.verdicts.contains(&verdict)
             // What it died of before a daemon ran is not known.
-            || round.end.is_some() && kind.end == End::Restart && UNSEEN.contains(&verdict)
+            || round.end.is_some() && matches!(kind.end, End::Restart | End::Operator) && UNSEEN.contains(&verdict)
             // The errors of its clients may tell first.
             || planned.fault == Fault::RemoteDown && CAUSED_ELSEWHERE.contains(&verdict)
     };
@@ -193,15 +193,18 @@ const EXIT_HOOK: &str = "sched_process_exit";
 fn wrong_with_loss(round: &Round, event: &Value) -> Option<String> {
     let class = text(event, "loss.class");
     let is_done = match round.surroundings {
-        Surroundings::RingsOverrun | Surroundings::Forks | Surroundings::SocketsFlooded => true,
+        // A daemon without a CPU does not read its rings, which are small.
+        Surroundings::RingsOverrun
+        | Surroundings::Forks
+        | Surroundings::SocketsFlooded
+        | Surroundings::Starved => true,
         Surroundings::DiskFull => matches!(class, "recording" | "state" | "output" | "fleet"),
         Surroundings::Calm
         | Surroundings::NoDescriptors
         | Surroundings::PageFlooded
         | Surroundings::MuteClients
         | Surroundings::ReceiversFail
-        | Surroundings::NatsDown
-        | Surroundings::Starved => false,
+        | Surroundings::NatsDown => false,
     };
     let of_the_host =
         OF_THE_HOST.contains(&class) || class == "missed" && text(event, "loss.where") != EXIT_HOOK;
