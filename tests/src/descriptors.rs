@@ -46,6 +46,14 @@ pub fn take_from(daemon: &Daemon) {
     limit(daemon, fewest(daemon) + FREE);
 }
 
+/// Leaves the daemon none for its probes, however fast they are answered.
+///
+/// # Panics
+/// If its limit cannot be set.
+pub fn take_all_from(daemon: &Daemon) {
+    limit(daemon, fewest(daemon));
+}
+
 /// Gives the daemon enough of them again.
 ///
 /// # Panics
