@@ -1,14 +1,14 @@
 //! What a process has answered outlives the daemon: the next one takes the failure of the same process for its own, and not that
 //! of another process.
 
-use std::{fs, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use hostprobe_tests::{
     daemon::Daemon,
     http,
     incident_events::{is, text},
     leftovers::Leftovers,
-    operator::{ENDS, End, Home, crash, end},
+    operator::{ENDS, End, Home, becomes, crash, end},
     parts::require_root,
     process::{Running, kill, lives, until, with_argument},
     supervised::Supervised,
@@ -73,44 +73,76 @@ fn a_service_that_hangs_while_no_daemon_runs_is_restarted_once_by_the_next() {
     }
 }
 
+/// A service that a command restarts, which notes that in a file.
+struct ByCommand {
+    home: Home,
+    victim: Victim,
+    config: String,
+}
+
+impl ByCommand {
+    /// One whose process has answered a daemon that was killed since.
+    fn answered() -> Self {
+        let (home, victim) = (Home::new(), Victim::start());
+        let config = home.config(&format!(
+            "[[service]]\nname = \"web\"\nmatch = {{ pidfile = {:?} }}\n[[service.probe]]\n\
+             http = \"http://127.0.0.1:{}/health\"\n{PROBE}[service.restart]\nenabled = true\ngrace = \"1s\"\n\
+             command = [\"/usr/bin/touch\", {:?}]\n",
+            home.path("pid"),
+            victim.port,
+            home.path("restarted")
+        ));
+        let service = Self { home, victim, config };
+        service.note(service.victim.process.pid());
+        let first = Daemon::start(&service.config, &[]);
+        first.wait_for(becomes("web", "healthy"), LONG);
+        until_kept(&service.home, service.victim.process.pid());
+        crash(first);
+        service
+    }
+
+    fn note(&self, pid: u32) {
+        fs::write(self.home.path("pid"), pid.to_string()).expect("it is written");
+    }
+
+    fn is_restarted(&self) -> bool {
+        self.home.path("restarted").exists()
+    }
+}
+
+#[test]
+fn the_process_that_answered_an_earlier_daemon_is_restarted_by_its_command() {
+    if !require_root() {
+        return;
+    }
+    let service = ByCommand::answered();
+    service.victim.hit("/close");
+    let second = Daemon::start(&service.config, &[]);
+    let opened = second.wait_for(|event| is(event, "incident.open", "web"), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "not_listening", "{opened}");
+    until("the command", LONG, || service.is_restarted().then_some(()));
+}
+
 #[test]
 fn a_process_that_never_answered_is_held_although_the_one_before_it_had_answered_an_earlier_daemon() {
     if !require_root() {
         return;
     }
-    let home = Home::new();
-    let (pidfile, restarted) = (home.path("pid"), home.path("restarted"));
-    let note = |pid: u32| fs::write(&pidfile, pid.to_string()).expect("it is written");
-    let mut victim = Victim::start();
-    note(victim.process.pid());
-    let config = home.config(&format!(
-        "[[service]]\nname = \"web\"\nmatch = {{ pidfile = {pidfile:?} }}\n[[service.probe]]\n\
-         http = \"http://127.0.0.1:{}/health\"\n{PROBE}[service.restart]\ngrace = \"1s\"\n\
-         command = [\"/usr/bin/touch\", {restarted:?}]\n",
-        victim.port
-    ));
-    let first = Daemon::start(&config, &[]);
-    first.wait_for(
-        |event| is(event, "service.state", "web") && text(event, "service.state") == "healthy",
-        LONG,
-    );
-    until_kept(&home, victim.process.pid());
-    crash(first);
-
-    kill(victim.process.pid());
-    victim.wait();
-    let mut command = std::process::Command::new(Victim::program());
-    command.args(["--port", &victim.port.to_string(), "--start-delay-ms", "3600000"]);
+    let mut service = ByCommand::answered();
+    kill(service.victim.process.pid());
+    service.victim.wait();
+    let mut command = Command::new(Victim::program());
+    command.args(["--port", &service.victim.port.to_string(), "--start-delay-ms", "3600000"]);
     let silent = Running::start(&mut command, Signal::KILL);
-    note(silent.pid());
-    let second = Daemon::start(&config, &[]);
+    service.note(silent.pid());
+    let second = Daemon::start(&service.config, &[]);
     let held = second.wait_for(|event| is(event, "restart.hold", "web"), LONG);
-    assert!(text(&held, "restart.reason").contains("never answered this probe"), "{held}");
+    assert!(text(&held, "event.reason").contains("never answered this probe"), "{held}");
     let opened = second.wait_for(|event| is(event, "incident.open", "web"), LONG);
     assert_eq!(text(&opened, "incident.verdict"), "unhealthy", "{opened}");
     // Further failures change nothing.
     let failed = |event: &Value| is(event, "probe.fail", "web");
     until("further failures", LONG, || (second.count(failed) >= 8).then_some(()));
     assert_eq!(second.count(|event| is(event, "restart.request", "web")), 0, "{:#?}", second.events());
-    assert!(!restarted.exists());
+    assert!(!service.is_restarted());
 }
