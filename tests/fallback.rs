@@ -109,15 +109,20 @@ fn the_death_of_an_unwatched_process_is_reported_without_hooks() {
         return;
     }
     let (daemon, service, _) = without(&["all"]);
-    // An unwatched process that has executed a program is known by then, however soon its parent reaps it.
+    let exit_of = |unwatched: &mut Victim| {
+        let pid = unwatched.process.pid();
+        unwatched.hit("/segv");
+        unwatched.wait();
+        let exits = |event: &Value| {
+            event_action(event) == "process.exit" && number(event, "process.pid") == Some(pid.into())
+        };
+        daemon.wait_for(exits, LONG)
+    };
+    // An unwatched process whose exec the daemon has read is known, however soon its parent reaps it. The kernel tells in
+    // order: with the exit of a later process, the earlier exec has been read.
     let mut unwatched = Victim::start();
-    let pid = unwatched.process.pid();
-    unwatched.hit("/segv");
-    unwatched.wait();
-    let exit = daemon.wait_for(
-        |event| event_action(event) == "process.exit" && number(event, "process.pid") == Some(pid.into()),
-        LONG,
-    );
+    exit_of(&mut Victim::start());
+    let exit = exit_of(&mut unwatched);
     assert_eq!(
         (text(&exit, "event.provider"), text(&exit, "process.exit_signal.name")),
         ("netlink", "SIGSEGV")

@@ -258,8 +258,13 @@ fn a_disk_that_fails_thousands_of_reads_is_reported_once_and_then_by_their_numbe
         watch.of(HostCheck::BlockErrors, &disk.name()).iter().map(|it| (it.source, it.count)).collect()
     };
     until("the number of all", LONG, || {
+        let known = reported(&watch).len();
         watch.take();
-        (reported(&watch).iter().map(|(_, count)| count).sum::<u64>() >= reads).then_some(())
+        let (found, lost) = (reported(&watch), watch.sensors.losses());
+        if found.len() > known || !lost.is_empty() {
+            println!("{found:?} of {reads} are known, and this was lost: {lost:?}");
+        }
+        (found.iter().map(|(_, count)| count).sum::<u64>() >= reads).then_some(())
     });
     let found = reported(&watch);
     assert_eq!(found.iter().map(|(_, count)| count).sum::<u64>(), reads, "{found:?}");

@@ -265,33 +265,6 @@ fn a_mariadb_that_takes_only_encrypted_logins_is_held() {
     all_are_held(&mut daemon, &["db"], "gives the probe no rights");
 }
 
-#[test]
-fn a_redis_that_saves_its_data_in_the_foreground_is_held_until_it_is_done() {
-    if !require_root() || !require("redis-server", Redis::PROGRAM) {
-        return;
-    }
-    let (folder, port) = (TempDir::new().expect("a folder"), free_port());
-    let mut command = Redis::command(port, folder.path());
-    command.extend(words(&["--enable-debug-command", "yes", "--rdb-key-save-delay", "250"]));
-    let probe = format!("redis = \"redis://127.0.0.1:{port}\"");
-    let config = service("cache", &command, &probe, QUICK, folder.path()) + "enabled = true\n";
-    let mut daemon = start(&config);
-    wait_until_healthy(&daemon, "cache");
-    assert!(Redis::request(port, "DEBUG POPULATE 60000 key 200").starts_with("+OK"));
-    let mark = daemon.mark();
-    // It takes 15 s or more, and answers no request meanwhile.
-    let saving = thread::spawn(move || Redis::request(port, "SAVE"));
-    let held = daemon.wait_for_after(mark, |event| is(event, "restart.hold", "cache"), LONG);
-    assert_eq!(text(&held, "event.reason"), "a restart would cut off what it writes", "{held:#}");
-    let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", "cache"), LONG);
-    let summary = text(&opened, "incident.summary");
-    assert!(summary.contains("does not answer while it writes ") && summary.contains("temp-"), "{summary}");
-    daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "cache"), LONG);
-    assert!(saving.join().expect("it answers").starts_with("+OK"), "it was let finish");
-    assert_eq!(restarts(&daemon, mark, "cache"), [""; 0]);
-    daemon.stop();
-}
-
 /// Looks up a name for each request.
 const LOOKS_UP: &str = r#"
 import http.server, socket, sys

@@ -1,11 +1,6 @@
-//! `hostprobe status --watch` in a real terminal: tmux, which is asked what it shows.
+//! `hostprobe status --watch` in a real terminal.
 
-use std::{
-    path::PathBuf,
-    process::{Command, Output},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{process::Command, time::Duration};
 
 use hostprobe_tests::{
     daemon::Daemon,
@@ -13,72 +8,11 @@ use hostprobe_tests::{
     parts::{built, require, require_root},
     process::until,
     supervised::Supervised,
+    terminal_view::{TMUX, View},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-const TMUX: &str = "/usr/bin/tmux";
-
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Between two looks at the terminal.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// A terminal with the view in it.
-struct View {
-    /// tmux's own socket.
-    socket: PathBuf,
-}
-
-impl View {
-    fn open(home: &Home, size: (u16, u16), environment: &str) -> Self {
-        let socket = home.path("tmux.sock");
-        let command = format!(
-            "{environment} {} status --watch --socket {}; echo ended with $?; sleep 60",
-            built("hostprobe").display(),
-            home.path("control.sock").display()
-        );
-        let view = Self { socket };
-        let (width, height) = (size.0.to_string(), size.1.to_string());
-        let opened =
-            view.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &width, "-y", &height, &command]);
-        assert!(opened.status.success(), "{opened:?}");
-        view
-    }
-
-    fn tmux(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(TMUX);
-        command.args(["-u", "-S"]).arg(&self.socket).args(arguments).env("LC_ALL", "C.UTF-8");
-        command.output().expect("tmux can be run")
-    }
-
-    fn press(&self, key: &str) {
-        assert!(self.tmux(&["send-keys", key]).status.success());
-    }
-
-    /// What the terminal shows.
-    fn shown(&self) -> String {
-        String::from_utf8_lossy(&self.tmux(&["capture-pane", "-p"]).stdout).into_owned()
-    }
-
-    #[track_caller]
-    fn until_it_shows(&self, words: &[&str]) -> String {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let shown = self.shown();
-            if words.iter().all(|word| shown.contains(word)) {
-                return shown;
-            }
-            assert!(Instant::now() < until, "{words:?} are not in\n{shown}");
-            thread::sleep(LOOK);
-        }
-    }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        let _ = self.tmux(&["kill-server"]);
-    }
-}
 
 #[test]
 fn an_operator_sees_a_fault_and_acts_on_it() {

@@ -38,6 +38,7 @@ pub mod server_certificate;
 pub mod spawn;
 pub mod stacks;
 pub mod store;
+pub mod time_slice;
 pub mod untrusted_file;
 
 use std::future::Future;

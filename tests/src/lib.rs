@@ -59,6 +59,7 @@ pub mod supervised;
 pub mod survival;
 pub mod systemd;
 pub mod terminal;
+pub mod terminal_view;
 pub mod unit_matrix;
 pub mod upgrade;
 pub mod victim;

@@ -75,6 +75,9 @@ pub struct Examination {
     /// A file that it wrote more of meanwhile, from its beginning to its end: a dump of its data, not a log.
     #[serde(default)]
     pub writes: Option<String>,
+    /// A process of it whose client waits to be let in, because another session holds a lock on what a login reads.
+    #[serde(default)]
+    pub locked_out: Option<u32>,
     /// Share of the time, 0 to 1, that some task of its cgroup waited for a CPU (PSI), where that can be read.
     pub cgroup_pressure: Option<f64>,
 }

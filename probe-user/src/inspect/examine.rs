@@ -18,6 +18,9 @@ use crate::{
 /// The most threads of a sample: enough for any service, and read in well under a second.
 const THREADS_MAX: usize = 4096;
 
+/// The longest title of a process that is read, in bytes.
+const TITLE_MAX: u64 = 4096;
+
 /// One sample of a service's processes.
 #[derive(Debug)]
 pub struct Sample {
@@ -125,6 +128,7 @@ impl ProcReader {
             earlier.written.get(path.as_str()).is_some_and(|before| before < *at)
         };
         seen.writes = now.written.iter().filter(is_ahead).map(|(path, _)| path.clone()).min();
+        seen.locked_out = self.locked_out(&now.pids);
         Some(seen)
     }
 
@@ -168,6 +172,14 @@ impl ProcReader {
         any_lock
     }
 
+    /// The first of these processes whose title says that a login waits for a lock.
+    fn locked_out(&self, pids: &[u32]) -> Option<u32> {
+        pids.iter().copied().find(|&pid| {
+            let title = read_text(&self.folder(pid).join("cmdline"), TITLE_MAX).unwrap_or_default();
+            is_locked_out(&title)
+        })
+    }
+
     /// The total time that a task of a process's own v2 cgroup waited for a CPU, in microseconds. None without PSI,
     /// and for the root cgroup, which holds the whole host's tasks.
     fn starved_micros(&self, pid: u32) -> Option<u64> {
@@ -175,6 +187,15 @@ impl ProcReader {
         let folder: PathBuf = self.cgroups().folder(Hierarchy::V2, &group)?;
         total_micros(&read_text(&folder.join("cpu.pressure"), 4096).ok()?, "some")
     }
+}
+
+/// Whether the title of a PostgreSQL process says that its session waits for a lock before it has begun: such as
+/// `postgres: user database 127.0.0.1(40000) startup waiting` (`src/backend/utils/misc/ps_status.c` of PostgreSQL). Spaces
+/// or zeros fill the rest of it.
+fn is_locked_out(title: &str) -> bool {
+    let title = title.trim_end_matches(['\0', ' ']);
+    title.starts_with("postgres: ")
+        && (title.ends_with(" startup waiting") || title.ends_with(" authentication waiting"))
 }
 
 /// The queue that was fullest in the first sample, in both samples. Among equally full queues, the fullest one of the
@@ -205,6 +226,15 @@ mod tests {
 
     use super::*;
     use crate::{fact::Source, host::fake::FakeHost};
+
+    #[test]
+    fn a_title_tells_of_a_login_that_waits_for_a_lock() {
+        assert!(is_locked_out("postgres: probe shop 127.0.0.1(40000) startup waiting\0\0"));
+        assert!(is_locked_out("postgres: main: probe shop [local] authentication waiting   "));
+        assert!(!is_locked_out("postgres: probe shop 127.0.0.1(40000) startup"));
+        assert!(!is_locked_out("postgres: probe shop 127.0.0.1(40000) SELECT waiting"));
+        assert!(!is_locked_out("nginx: worker process startup waiting") && !is_locked_out(""));
+    }
 
     struct Running(Child);
 

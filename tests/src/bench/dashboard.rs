@@ -1,4 +1,4 @@
-//! What an open dashboard costs the daemon, how heavy its page is, and how soon a browser shows it.
+//! What an open dashboard and an open terminal view cost the daemon, how heavy the page is, and how soon a browser shows it.
 
 use std::{net::TcpListener, thread, time::Duration};
 
@@ -14,6 +14,8 @@ use crate::{
     daemon::Daemon,
     http::{free_port, get},
     operator::Home,
+    parts::require,
+    terminal_view::{TMUX, View},
 };
 
 /// How many services there are in turn.
@@ -26,13 +28,15 @@ const WEIGHT_LIMIT: f64 = 150e3;
 const CPU_LIMIT: f64 = 5.0;
 
 const METHOD: &str = "Services that are one listener and are probed every 60 s, so that the page is most of what the daemon does. \
-Chromium, without a screen, shows the list of services. CPU is that of the daemon, with the page open and after the browser has ended. \
+Chromium, without a screen, shows the list of services; tmux has `hostprobe status --watch`. CPU is that of the daemon, with the \
+page open, with the terminal view open, and without either. \
 Times are the browser's own, from the request on, with a cache that is empty at first.";
 
 /// The samples with one number of services.
 #[derive(Default)]
 struct Figures {
     open: Vec<f64>,
+    watched: Vec<f64>,
     closed: Vec<f64>,
     paint: Vec<f64>,
     all: Vec<f64>,
@@ -59,6 +63,11 @@ pub fn measure(effort: Effort) -> Result<Section> {
             figures.open.push(used(&daemon, length)?);
             weight = weigh(&browser, port)?;
             drop(browser);
+            if require("tmux", TMUX) {
+                let view = View::open(&home, (120, 40), "LC_ALL=C.UTF-8");
+                view.until_it_shows(&[" q quit", "healthy"]);
+                figures.watched.push(used(&daemon, length)?);
+            }
             figures.closed.push(used(&daemon, length)?);
         }
         rows.extend(rows_of(count, &figures));
@@ -71,7 +80,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
 fn section() -> Section {
     Section {
         name: "dashboard".to_owned(),
-        title: "An open dashboard".to_owned(),
+        title: "A viewer".to_owned(),
         method: METHOD.to_owned(),
         rows: Vec::new(),
         further: String::new(),
@@ -137,7 +146,11 @@ fn rows_of(count: usize, figures: &Figures) -> Vec<Row> {
     vec![
         row("CPU of one core, dashboard open", Unit::Percent)
             .of("hostprobe", &figures.open)
-            .of("without a page", &figures.closed)
+            .of("without a viewer", &figures.closed)
+            .at_most("", CPU_LIMIT, |summary| summary.median),
+        row("CPU of one core, `status --watch` open", Unit::Percent)
+            .of("hostprobe", &figures.watched)
+            .of("without a viewer", &figures.closed)
             .at_most("", CPU_LIMIT, |summary| summary.median),
         row("first paint of the dashboard", Unit::Nanoseconds).of("hostprobe", &figures.paint),
         row("all cards of the dashboard", Unit::Nanoseconds).of("hostprobe", &figures.all),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::queue::Shared;
-use crate::emit::destination::Destination;
+use crate::{emit::destination::Destination, time_slice};
 
 /// The wait before a failed write is tried again. It doubles up to [`LONGEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(5);
@@ -28,6 +28,7 @@ impl<D: Destination> Writer<D> {
 
     /// Writes until the sink is shut down or dropped.
     pub(super) fn run(mut self) {
+        time_slice::shorten();
         let mut lines = Vec::new();
         while self.take(&mut lines) {
             self.deliver(&lines);

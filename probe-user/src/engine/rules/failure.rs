@@ -72,6 +72,8 @@ pub enum Obstacle {
     Filter,
     /// Its main process writes a file from its beginning to its end.
     Writing,
+    /// A session of another client holds a lock that each login waits for.
+    LockedOut,
     /// More clients connect than it accepts.
     Backlog,
     /// A resource of it grows towards its limit.
@@ -87,7 +89,7 @@ pub const NEVER_WELL: &str =
     "its check has never succeeded: a restart changes neither the check nor its arguments";
 
 impl Obstacle {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::CoreDump,
         Self::Frozen,
         Self::Tracer,
@@ -97,6 +99,7 @@ impl Obstacle {
         Self::Backend,
         Self::Filter,
         Self::Writing,
+        Self::LockedOut,
         Self::Backlog,
         Self::Growth,
     ];
@@ -178,6 +181,7 @@ pub const fn of_obstacle(obstacle: Obstacle) -> ObstacleRule {
         Obstacle::Backend  => (Unhealthy,  0.8, "a restart does not mend what it connects to",                    "a failure of origin *or elsewhere* while an unwatched server of this host refuses its connections, or a timeout while it waits for an unwatched server"),
         Obstacle::Filter   => (Network,    0.9, "a restart does not open the way to its port",                    "`connect_timeout` while its accept queue has room, or `refused` while it listens: the kernel would have answered"),
         Obstacle::Writing  => (Unhealthy,  0.8, "a restart would cut off what it writes",                         "a timeout while its main process gets ahead in a file that is no log, such as a dump of its data"),
+        Obstacle::LockedOut => (Unhealthy, 0.9, "a restart would end all sessions for one that holds a lock",     "a PostgreSQL times out while a process of it says that its client's login waits for a lock"),
         Obstacle::Backlog  => (BacklogFull, 1.0, "a restart refuses the clients that wait, and as many come again", "its accept queue is full for a while, and no probe fails"),
         Obstacle::Growth   => (Exhausting, 0.9, "it works until then, so a restart can wait for a window of maintenance", "a resource will reach its limit within `growth`"),
     };

@@ -151,6 +151,13 @@ fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
     {
         return Some((Obstacle::Writing, format!("it does not answer while it writes {path}")));
     }
+    if timed_out
+        && alive
+        && let Some(pid) = examination.and_then(|seen| seen.locked_out)
+    {
+        let words = format!("the login at its process {pid} waits for a lock, which another session holds");
+        return Some((Obstacle::LockedOut, words));
+    }
     let keeps_back =
         |seen: &Examination| circumstances.has_one_loop && seen.waits_for_events && seen.progressed();
     if failure == ProbeFailure::Timeout && alive && examination.is_some_and(keeps_back) {
@@ -429,6 +436,17 @@ mod tests {
             assert!(words.contains("does not answer while it writes /data/temp-7.rdb"), "{words}");
         }
         let refused = Circumstances { examination: Some(&writes), ..alive(Refused) };
+        assert_eq!(of_failures(&refused).1, Remedy::Restart);
+    }
+
+    #[test]
+    fn a_login_that_waits_for_a_lock_is_no_hang() {
+        let locked = Examination { locked_out: Some(77), ..examined(0, 0) };
+        let (finding, remedy) = of_failures(&Circumstances { examination: Some(&locked), ..alive(Timeout) });
+        assert_eq!(finding.verdict, Verdict::Unhealthy);
+        assert!(matches!(remedy, Remedy::Hold(_)), "{remedy:?}");
+        assert!(finding.summary.to_string().contains("process 77"), "{}", finding.summary);
+        let refused = Circumstances { examination: Some(&locked), ..alive(Refused) };
         assert_eq!(of_failures(&refused).1, Remedy::Restart);
     }
 

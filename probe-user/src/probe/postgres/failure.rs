@@ -84,6 +84,9 @@ pub(super) fn classify(
             Failure::chain(error, peer)
         });
     };
+    if is_denied_to_server(server.code(), server.file()) {
+        return Err(Failure::new(ProbeFailure::Storage, format!("{peer} answered {}", words_of(server))));
+    }
     match meaning(server.code(), server.message(), server.routine()) {
         Meaning::Starting => Ok(ProbeOutcome::Starting(server.message().to_owned())),
         Meaning::Failed(ProbeFailure::Auth) if auth_is_alive => Ok(ProbeOutcome::Ok),
@@ -112,6 +115,13 @@ fn meaning(code: &SqlState, message: &str, routine: Option<&str>) -> Meaning {
     } else {
         of_code(code)
     })
+}
+
+/// Whether the system denied a file to the server. The code is that of a right which a role lacks; the source file that
+/// raised the error is one that opens files.
+fn is_denied_to_server(code: &SqlState, raised_in: Option<&str>) -> bool {
+    const OPENS_FILES: [&str; 6] = ["fd.c", "md.c", "relmapper.c", "relcache.c", "slru.c", "dfmgr.c"];
+    *code == SqlState::INSUFFICIENT_PRIVILEGE && raised_in.is_some_and(|file| OPENS_FILES.contains(&file))
 }
 
 fn of_code(code: &SqlState) -> ProbeFailure {
@@ -273,6 +283,14 @@ mod tests {
         ] {
             assert_eq!(of(code, message), Meaning::Failed(failure), "{code} {message}");
         }
+    }
+
+    #[test]
+    fn a_file_that_the_server_may_not_open_is_no_missing_right_of_the_role() {
+        let denied = |code: &str, file| is_denied_to_server(&SqlState::from_code(code), file);
+        assert!(denied("42501", Some("relmapper.c")) && denied("42501", Some("fd.c")));
+        assert!(!denied("42501", Some("aclchk.c")) && !denied("42501", None));
+        assert!(!denied("28P01", Some("fd.c")));
     }
 
     #[test]

@@ -172,7 +172,7 @@ pub(super) fn deeds(other: &OtherUser) -> Vec<(&'static str, CapabilitySet, bool
         deed(
             "priority",
             CapabilitySet::SYS_NICE,
-            Box::new(|| Ok(rustix::process::setpriority_process(None, -1)?)),
+            Box::new(|| Ok(rustix::process::setpriority_process(None, -20)?)),
         ),
         deed(
             "read the kernel's log",
