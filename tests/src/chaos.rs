@@ -97,6 +97,9 @@ pub fn run(settings: &Settings) -> Result<Option<Findings>> {
     Ok(Some(run.findings))
 }
 
+/// The daemon counts each second what was lost, and tells it then. That belongs to the round that has done it.
+const LOSSES_TOLD: Duration = Duration::from_secs(2);
+
 #[derive(Default)]
 struct Run {
     findings: Findings,
@@ -117,6 +120,9 @@ impl Run {
         lab.begin_round();
         let played = play(lab, round);
         let is_well = lab.until_well();
+        if oracle::loses_records(round.surroundings) {
+            sleep(LOSSES_TOLD);
+        }
         let events = lab.round_events();
         let shown = oracle::judge(round, &events);
         let mut wrong = shown.wrong;
