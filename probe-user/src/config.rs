@@ -39,6 +39,7 @@ mod parse;
 mod postgres;
 mod probe;
 mod protocol;
+mod question;
 mod read;
 mod redis;
 mod schema;

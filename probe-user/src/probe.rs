@@ -1,7 +1,7 @@
 //! Probes: they use a service as its users do, and report whether it works.
 //!
-//! Each run opens a new connection, so that it tests the accept too. A run never takes longer than its timeout, and it
-//! only fails as a [`ProbeOutcome`]. [`Prober`] decides when to run.
+//! Each run opens a new connection, so that it tests the accept too. A run takes no longer than its timeout and what the daemon
+//! itself was kept from running meanwhile, and it only fails as a [`ProbeOutcome`]. [`Prober`] decides when to run.
 //!
 //! A `postgres` or `mysql` probe that can log in keeps the session of its last good run until the next one: a
 //! server that refuses new connections still answers the old one, and names who holds them all.
@@ -11,6 +11,7 @@ mod dns;
 mod exchange;
 mod exec;
 mod failure;
+mod fair_timeout;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
@@ -141,6 +142,8 @@ impl Kept {
 pub struct Run {
     pub took: Duration,
     pub outcome: ProbeOutcome,
+    /// As [`ProbeReport::hurried`](crate::fact::ProbeReport::hurried).
+    pub hurried: Option<Duration>,
     /// What is wrong although the answer is right: a certificate that expires soon.
     pub remark: Option<String>,
     /// The server's report of its own resources.
@@ -178,8 +181,9 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
             ProbeKind::Mysql => mysql::run(probe, &clients.tls, &mut kept.mysql, &mut server, &waiting).await,
         }
     };
-    let answer = tokio::time::timeout(probe.timeout, asking).await;
+    let answer = fair_timeout::within(probe.timeout, asking).await;
     let took = begin.elapsed();
+    let hurried = answer.as_ref().err().and_then(|none| none.hurried);
     let mut outcome = match answer {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(failure)) => ProbeOutcome::Failed(failure.kind, failure.text),
@@ -237,7 +241,7 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
         );
     }
     let remark = waiting.now().remark.filter(|_| outcome == ProbeOutcome::Ok);
-    Run { took, outcome, remark, server: server.filter(|server| *server != ServerUsage::default()) }
+    Run { took, outcome, hurried, remark, server: server.filter(|server| *server != ServerUsage::default()) }
 }
 
 /// The failure of a run that had no answer within its timeout.

@@ -46,6 +46,8 @@ pub struct Settings {
     pub length: Duration,
     /// The first round, from 0: that of a failure leads to it at once.
     pub first: u32,
+    /// So many rounds at most.
+    pub rounds: Option<u32>,
 }
 
 /// What a run has shown.
@@ -80,7 +82,8 @@ pub fn run(settings: &Settings) -> Result<Option<Findings>> {
     let mut run = Run::default();
     run.findings.seed = settings.seed;
     for number in settings.first.. {
-        if began.elapsed() >= settings.length {
+        let is_last = settings.rounds.is_some_and(|rounds| number - settings.first >= rounds);
+        if is_last || began.elapsed() >= settings.length {
             break;
         }
         let round = Round::of(settings.seed, number);
@@ -93,6 +96,9 @@ pub fn run(settings: &Settings) -> Result<Option<Findings>> {
     run.findings.took = began.elapsed();
     Ok(Some(run.findings))
 }
+
+/// The daemon counts each second what was lost, and tells it then. That belongs to the round that has done it.
+const LOSSES_TOLD: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Run {
@@ -114,6 +120,9 @@ impl Run {
         lab.begin_round();
         let played = play(lab, round);
         let is_well = lab.until_well();
+        if oracle::loses_records(round.surroundings) {
+            sleep(LOSSES_TOLD);
+        }
         let events = lab.round_events();
         let shown = oracle::judge(round, &events);
         let mut wrong = shown.wrong;

@@ -10,6 +10,9 @@ const ANSWER: Duration = Duration::from_millis(300);
 /// Descriptors that the daemon gets beyond those that it has between its probes.
 const FREE: usize = 4;
 
+/// More than the daemon has open for three services, which it closes when they end.
+const OF_ENDED: usize = 24;
+
 /// So many services that are probed, and take their time to answer, in a configuration: `peer-0`, `peer-1` and so on.
 pub fn peers(count: usize) -> String {
     let server = slow_server();
@@ -44,6 +47,14 @@ fn slow_server() -> u16 {
 /// If its limit cannot be set.
 pub fn take_from(daemon: &Daemon) {
     limit(daemon, fewest(daemon) + FREE);
+}
+
+/// Leaves the daemon none for its probes, however fast they are answered, even if services end meanwhile.
+///
+/// # Panics
+/// If its limit cannot be set.
+pub fn take_all_from(daemon: &Daemon) {
+    limit(daemon, fewest(daemon).saturating_sub(OF_ENDED));
 }
 
 /// Gives the daemon enough of them again.

@@ -17,6 +17,9 @@ pub struct Arguments {
     /// The first round, from 0: that of a failure, to see it again
     #[arg(long, default_value_t = 0)]
     first: u32,
+    /// So many rounds at most
+    #[arg(long)]
+    rounds: Option<u32>,
 }
 
 pub fn chaos(arguments: &Arguments) -> Result<Infallible> {
@@ -26,5 +29,8 @@ pub fn chaos(arguments: &Arguments) -> Result<Infallible> {
         words.extend(["--seed".to_owned(), seed.to_string()]);
     }
     words.extend(["--first".to_owned(), arguments.first.to_string()]);
+    if let Some(rounds) = arguments.rounds {
+        words.extend(["--rounds".to_owned(), rounds.to_string()]);
+    }
     become_program("chaos", &words.iter().map(String::as_str).collect::<Vec<_>>())
 }

@@ -28,6 +28,7 @@ impl Service {
             server: probe.server,
             has_one_loop: probe.kind == ProbeKind::Redis,
             is_new: false,
+            question: probe.question(),
         });
         ServiceSettings {
             name: self.name.clone(),

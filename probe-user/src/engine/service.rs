@@ -1,6 +1,7 @@
 //! One service: its state and its recovery.
 
 mod alive;
+mod answers;
 mod backlog;
 mod configured;
 mod container;
@@ -126,6 +127,7 @@ impl Service {
             self.recovery.count_start(ctx.now);
         }
         self.reset_startup(ctx.now);
+        self.recall_answers(main);
         if is_first && main.start < ctx.now && ctx.now.since(main.start) > self.settings.restart.grace {
             // It was up long before the daemon started, so it gets no grace.
             self.startup.set_grace_until(ctx.now);

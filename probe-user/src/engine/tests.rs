@@ -60,6 +60,8 @@ struct Lab {
     requested: Vec<Effect>,
     /// What the daemon answers if a probe is refused; None: nothing.
     listens: Option<bool>,
+    /// How long the daemon itself does not run during a probe, if that matters.
+    hurried: Option<Duration>,
 }
 
 impl Effects for Lab {
@@ -97,6 +99,7 @@ impl Lab {
             published: vec![],
             requested: vec![],
             listens: Some(false),
+            hurried: None,
         }
     }
 
@@ -147,6 +150,7 @@ impl Lab {
             target: "http://127.0.0.1:8080/".into(),
             duration,
             outcome,
+            hurried: self.hurried,
             remark: None,
             server: None,
         }));
@@ -170,6 +174,7 @@ impl Lab {
             target: "redis://127.0.0.1".into(),
             duration: Duration::from_millis(1),
             outcome: ProbeOutcome::Ok,
+            hurried: None,
             remark: None,
             server: Some(ServerUsage { report, ..ServerUsage::default() }),
         }));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Incident, Order, Summary, Verdict};
+use super::{Incident, Order, ProcessKey, Summary, Verdict};
 use crate::clock::Timestamp;
 
 /// The part of a service's state that outlives the daemon, besides the operators' orders.
@@ -17,6 +17,16 @@ pub struct Memory {
     /// The restarts that count against the budget.
     pub spent: Vec<Timestamp>,
     pub wait: Option<RememberedWait>,
+    /// What its main process has answered. Another process, or one of another boot, has answered nothing.
+    pub answers: Option<RememberedAnswers>,
+}
+
+/// The probes that a main process has answered rightly, so that what it does not answer any more is its own failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedAnswers {
+    pub process: ProcessKey,
+    /// As [`ProbeSettings::question`](super::ProbeSettings::question), in the order of the probes.
+    pub questions: Vec<u64>,
 }
 
 /// An open incident.
@@ -51,6 +61,8 @@ pub enum RememberedWait {
 /// How the clocks of an earlier run relate to the present ones.
 #[derive(Clone, Copy, Debug)]
 pub struct ClockChange {
+    /// The host has not booted since.
+    pub same_boot: bool,
     /// Adds to a moment of the earlier run, in nanoseconds: zero in the same boot of the host.
     pub shift: i128,
     /// When the memory was written, by the earlier clock.
@@ -61,6 +73,8 @@ pub struct ClockChange {
 impl Memory {
     /// Translates its times. What was in the past stays so, and no wait becomes longer than it was.
     pub fn translate(&mut self, clock: ClockChange) {
+        // A process of this boot may have the number of one of another.
+        self.answers = self.answers.take().filter(|_| clock.same_boot);
         self.spent.iter_mut().for_each(|at| *at = clock.past(*at));
         match &mut self.wait {
             Some(RememberedWait::Backoff(Some(until)) | RememberedWait::CrashLoop(until)) => {
@@ -161,23 +175,47 @@ mod tests {
     #[test]
     fn times_stay_in_the_same_boot_and_move_with_the_wall_clock_in_another() {
         let (before, mut same) = (memory(900, 1060), memory(900, 1060));
-        same.translate(ClockChange { shift: 0, written: at(1000), now: at(1010) });
+        same.translate(ClockChange { same_boot: true, shift: 0, written: at(1000), now: at(1010) });
         assert_eq!(same, before);
         // The host booted 20 s ago, and the memory was written 30 s ago at 1000 s of the earlier boot.
         let seconds = |seconds: i128| seconds * 1_000_000_000;
         let mut other = memory(900, 1060);
-        other.translate(ClockChange { shift: seconds(20 - 1030), written: at(1000), now: at(20) });
+        other.translate(ClockChange {
+            same_boot: false,
+            shift: seconds(20 - 1030),
+            written: at(1000),
+            now: at(20),
+        });
         assert_eq!(other, memory(0, 50), "a restart before the boot counts as one at the boot");
+    }
+
+    #[test]
+    fn what_a_process_answered_is_forgotten_with_its_boot() {
+        let process = ProcessKey { pid: 7, start: at(900) };
+        let answers = Some(RememberedAnswers { process, questions: vec![1, 2] });
+        let of = |same_boot| {
+            let mut memory = Memory { answers: answers.clone(), ..Memory::default() };
+            memory.translate(ClockChange { same_boot, shift: 0, written: at(1000), now: at(1010) });
+            memory.answers
+        };
+        assert_eq!((of(true), of(false)), (answers.clone(), None));
+    }
+
+    #[test]
+    fn a_memory_of_an_earlier_version_is_read_without_what_it_does_not_know() {
+        let earlier = r#"{"incident": null, "further": [], "spent": [900000000000], "wait": null}"#;
+        let read: Memory = serde_json::from_str(earlier).unwrap();
+        assert_eq!(read, Memory { spent: vec![at(900)], ..Memory::default() });
     }
 
     #[test]
     fn a_wall_clock_that_is_wrong_makes_no_wait_longer_and_no_past_the_future() {
         let day = 86_400 * 1_000_000_000_i128;
         let mut ahead = memory(900, 1060);
-        ahead.translate(ClockChange { shift: day, written: at(1000), now: at(20) });
+        ahead.translate(ClockChange { same_boot: false, shift: day, written: at(1000), now: at(20) });
         assert_eq!(ahead, memory(20, 80));
         let mut behind = memory(900, 1060);
-        behind.translate(ClockChange { shift: -day, written: at(1000), now: at(20) });
+        behind.translate(ClockChange { same_boot: false, shift: -day, written: at(1000), now: at(20) });
         assert_eq!(behind, memory(0, 0), "a wait that is over");
     }
 }

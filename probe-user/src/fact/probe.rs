@@ -187,6 +187,10 @@ pub struct ProbeReport {
     pub target: String,
     pub duration: Duration,
     pub outcome: ProbeOutcome,
+    /// How long the daemon itself was kept from running, if that left the service less than the timeout: its silence may be the
+    /// daemon's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hurried: Option<Duration>,
     /// What is wrong although the answer is right: a certificate that expires soon.
     #[serde(default)]
     pub remark: Option<String>,

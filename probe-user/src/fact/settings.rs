@@ -62,6 +62,9 @@ pub struct ProbeSettings {
     pub has_one_loop: bool,
     /// Earlier results at its position are those of another probe.
     pub is_new: bool,
+    /// What it asks and takes for right, as a number: a later run of the daemon knows the same probe by it. 0 if unknown.
+    #[serde(default)]
+    pub question: u64,
 }
 
 /// What to do about failures that a restart of the service itself may not be the answer to.

@@ -115,6 +115,7 @@ mod tests {
             target: String::new(),
             duration: Duration::ZERO,
             outcome: ProbeOutcome::Ok,
+            hurried: None,
             remark: None,
             server: holders.map(|holders| ServerUsage { holders, ..ServerUsage::default() }),
         }

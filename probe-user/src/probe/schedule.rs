@@ -223,6 +223,7 @@ impl Task {
                 target: self.target.clone(),
                 duration: run.took,
                 outcome: run.outcome,
+                hurried: run.hurried,
                 remark: run.remark,
                 server: run.server,
             };

@@ -161,6 +161,7 @@ fn answer(
         target: "http://127.0.0.1:8080/".to_owned(),
         duration: Duration::from_millis(ms),
         outcome,
+        hurried: None,
         remark: None,
         server,
     })

@@ -1,7 +1,7 @@
 //! Random faults on some thirty services while the daemon is killed and upgraded and its surroundings fail.
 //!
-//! `chaos [--minutes N] [--seed N] [--first ROUND]`: an hour and a seed of the clock unless said otherwise. Exit status: 0 if
-//! hostprobe has made the right thing of everything, 1 if not, 3 if a part is missing. What was wrong is printed with the plan
+//! `chaos [--minutes N] [--seed N] [--first ROUND] [--rounds N]`: an hour and a seed of the clock unless said otherwise. Exit
+//! status: 0 if hostprobe has made the right thing of everything, 1 if not, 3 if a part is missing. What was wrong is printed with the plan
 //! of its round, and with the command that does it again.
 
 use std::{
@@ -17,7 +17,7 @@ use hostprobe_tests::{
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some(settings) = parsed(&arguments) else {
-        eprintln!("usage: chaos [--minutes N] [--seed N] [--first ROUND]");
+        eprintln!("usage: chaos [--minutes N] [--seed N] [--first ROUND] [--rounds N]");
         return ExitCode::from(2);
     };
     if !require_root() {
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 
 fn parsed(arguments: &[String]) -> Option<Settings> {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |time| time.as_secs());
-    let mut settings = Settings { seed: clock, length: Duration::from_secs(3600), first: 0 };
+    let mut settings = Settings { seed: clock, length: Duration::from_secs(3600), first: 0, rounds: None };
     for pair in arguments.chunks(2) {
         let [name, value] = pair else { return None };
         match name.as_str() {
@@ -55,6 +55,7 @@ fn parsed(arguments: &[String]) -> Option<Settings> {
             }
             "--seed" => settings.seed = value.parse().ok().filter(|seed| *seed > 0)?,
             "--first" => settings.first = value.parse().ok()?,
+            "--rounds" => settings.rounds = Some(value.parse().ok()?),
             _ => return None,
         }
     }

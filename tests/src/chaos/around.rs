@@ -44,7 +44,7 @@ pub(super) fn begin(lab: &mut Lab, surroundings: Surroundings) -> Result<Around>
     match surroundings {
         Surroundings::Calm | Surroundings::RingsOverrun => {}
         Surroundings::DiskFull => lab.disk.fill(),
-        Surroundings::NoDescriptors => descriptors::take_from(&lab.daemon),
+        Surroundings::NoDescriptors => descriptors::take_all_from(&lab.daemon),
         Surroundings::PageFlooded => around.held = begin(lab, "half-sent requests")?,
         Surroundings::MuteClients => {
             around.held = attack::mute(lab.page, &lab.place("control.sock"))?;

@@ -140,7 +140,7 @@ fn of_hit(round: &Round, planned: &Planned, story: &Story, shown: &mut Shown) {
     let is_right = |verdict: &str| {
         kind.verdicts.contains(&verdict)
             // What it died of before a daemon ran is not known.
-            || round.end.is_some() && kind.end == End::Restart && UNSEEN.contains(&verdict)
+            || round.end.is_some() && matches!(kind.end, End::Restart | End::Operator) && UNSEEN.contains(&verdict)
             // The errors of its clients may tell first.
             || planned.fault == Fault::RemoteDown && CAUSED_ELSEWHERE.contains(&verdict)
     };
@@ -189,20 +189,30 @@ const OF_THE_HOST: [&str; 5] = ["exec", "listen", "exit_unwatched", "exit_thrott
 /// Where a run of a program that the kernel left out may hide the death of a service.
 const EXIT_HOOK: &str = "sched_process_exit";
 
-/// Records are lost only where the round has done that, and counted then.
-fn wrong_with_loss(round: &Round, event: &Value) -> Option<String> {
-    let class = text(event, "loss.class");
-    let is_done = match round.surroundings {
-        Surroundings::RingsOverrun | Surroundings::Forks | Surroundings::SocketsFlooded => true,
-        Surroundings::DiskFull => matches!(class, "recording" | "state" | "output" | "fleet"),
+/// Whether what is wrong around the daemon may cost it records that it has no time to read.
+pub(super) fn loses_records(surroundings: Surroundings) -> bool {
+    match surroundings {
+        // A daemon without a CPU does not read its rings, which are small.
+        Surroundings::RingsOverrun
+        | Surroundings::Forks
+        | Surroundings::SocketsFlooded
+        | Surroundings::Starved => true,
         Surroundings::Calm
+        | Surroundings::DiskFull
         | Surroundings::NoDescriptors
         | Surroundings::PageFlooded
         | Surroundings::MuteClients
         | Surroundings::ReceiversFail
-        | Surroundings::NatsDown
-        | Surroundings::Starved => false,
-    };
+        | Surroundings::NatsDown => false,
+    }
+}
+
+/// Records are lost only where the round has done that, and counted then.
+fn wrong_with_loss(round: &Round, event: &Value) -> Option<String> {
+    let class = text(event, "loss.class");
+    let of_a_full_disk = round.surroundings == Surroundings::DiskFull
+        && matches!(class, "recording" | "state" | "output" | "fleet");
+    let is_done = of_a_full_disk || loses_records(round.surroundings);
     let of_the_host =
         OF_THE_HOST.contains(&class) || class == "missed" && text(event, "loss.where") != EXIT_HOOK;
     let is_excused = (is_done || of_the_host) && !NEVER.contains(&class);

@@ -126,6 +126,7 @@ impl<'c> Recorder<'c> {
             target,
             duration,
             outcome,
+            hurried: None,
             remark: None,
             server: None,
         };

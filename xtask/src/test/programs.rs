@@ -16,8 +16,9 @@ use crate::cargo::{announce, command};
 const SLOTS: usize = 3;
 
 /// Programs that run alone: the daemons of other tests would feel what they do to the host, or they use all processors.
-const ALONE: [&str; 13] = [
+const ALONE: [&str; 14] = [
     "capacity",
+    "chaos",
     "demo",
     "host",
     "host_hooks",

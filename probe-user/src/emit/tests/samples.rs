@@ -264,6 +264,7 @@ fn probe(outcome: ProbeOutcome, change: ProbeChange) -> Fact {
         target: "http://127.0.0.1/health".to_owned(),
         duration: Duration::from_nanos(1_234_567),
         outcome,
+        hurried: None,
         remark: None,
         server: None,
     };

@@ -199,7 +199,7 @@ impl Service {
             network: network.map(Trouble::words).or(conntrack),
             backend: backend.map(Trouble::words),
             pressed: ctx.surroundings.pressed.as_deref(),
-            late: ctx.surroundings.late.as_deref(),
+            late: ctx.surroundings.late.as_deref().or(probe.late()),
             together: ctx.surroundings.together.as_deref(),
         });
         let is_elsewhere = network.is_some() || !ctx.surroundings.elsewhere.unknown.is_empty();

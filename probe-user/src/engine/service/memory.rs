@@ -49,6 +49,7 @@ impl Service {
             wait: wait.filter(|_| incident.is_some()),
             incident,
             spent: self.recovery.spent(),
+            answers: self.answers(),
             ..Memory::default()
         }
     }
@@ -58,6 +59,7 @@ impl Service {
         if self.incident.is_none()
             && self.kept.incident.is_none()
             && self.recovery.has_spent(&self.kept.spent)
+            && self.are_answers_kept()
         {
             return;
         }
@@ -72,6 +74,7 @@ impl Service {
     pub(super) fn on_memory<E: Effects>(&mut self, memory: Memory, ctx: &mut Ctx<'_, E>) {
         self.recovery.budget().restore(&memory.spent, ctx.now);
         ctx.host_budget.restore(&memory.spent, ctx.now);
+        self.kept.answers = memory.answers;
         let Some(remembered) = memory.incident else { return };
         self.timers.set(Timer::Alert, remembered.alert_at);
         if remembered.muted {

@@ -109,7 +109,7 @@ impl Service {
             && !failure.is_timeout()
             && matches!(mend, Mend::Restart | Mend::RestartIfAnswered)
             && self.generation.healthy_at.is_none()
-            && self.probes.get(index).is_some_and(ProbeState::has_been_answered)
+            && self.probes.get(index).is_some_and(ProbeState::was_answered_by_another_process)
     }
 
     /// Whether it is seen to work on its start. A restart would begin that again.
@@ -170,7 +170,11 @@ impl Service {
             self.judge_if_stuck(ctx);
             return;
         }
-        let in_a_row = probe.count_failure(at, failure);
+        let hurried = report.hurried.map(|lost| {
+            format!("hostprobe itself did not run for {} ms while its probe waited", lost.as_millis())
+        });
+        let late = hurried.or_else(|| ctx.surroundings.late.clone()).filter(|_| timed_out);
+        let in_a_row = probe.count_failure(at, failure, late);
         let counted = probe.failed_in_a_row(failure);
         let event = ctx.effects.publish(Fact::Probe(report, ProbeChange::Fail(in_a_row)), at);
         probe.add_evidence(event);

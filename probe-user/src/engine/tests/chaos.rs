@@ -174,6 +174,7 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
                 target: String::new(),
                 duration: Duration::from_millis(random.below(4000)),
                 outcome,
+                hurried: None,
                 remark: None,
                 server: None,
             })

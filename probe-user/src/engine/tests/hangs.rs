@@ -357,6 +357,7 @@ pub(super) fn unanswered(lab: &mut Lab, service: ServiceId, start: Timestamp, be
         target: "http://127.0.0.1:8080/".into(),
         duration: SECOND,
         outcome: timeout(),
+        hurried: None,
         remark: None,
         server: None,
     }));
@@ -437,4 +438,50 @@ fn concurrent_attempts_count_as_one_under_pressure() {
     }
     assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Overloaded, Severity::Warning)]);
     assert_eq!(lab.restarts_asked(), 0, "starved, not dead");
+}
+
+/// Timeouts for which the daemon itself was late, and examinations that find the service asleep.
+fn time_out_late(lab: &mut Lab, times: u32) {
+    for _ in 0..times {
+        lab.hurried = Some(Duration::from_secs(3));
+        time_out_asleep(lab, 1);
+        lab.hurried = None;
+    }
+}
+
+fn time_out_asleep(lab: &mut Lab, times: u32) {
+    for _ in 0..times {
+        lab.answer(timeout());
+        let asleep = Examination { cpu: Duration::from_micros(10), switches: 1, ..at_work() };
+        lab.see(Observation::Examined(API, Some(asleep)));
+    }
+}
+
+#[test]
+fn timeouts_for_which_the_daemon_itself_was_late_lead_to_no_restart() {
+    let mut lab = grown_up();
+    time_out_late(&mut lab, 6);
+    assert_eq!(lab.incidents()[0].1, Verdict::Overloaded);
+    lab.wait(LATER);
+    assert_eq!(lab.restarts_asked(), 0);
+    // Those that were in time count from the first of them.
+    time_out_asleep(&mut lab, 2);
+    assert_eq!((lab.incidents().last().unwrap().1, lab.restarts_asked()), (Verdict::Overloaded, 0));
+    time_out_asleep(&mut lab, 1);
+    lab.see(snapshot());
+    assert_eq!((lab.incidents().last().unwrap().1, lab.restarts_asked()), (Verdict::Hung, 1));
+}
+
+#[test]
+fn a_late_timeout_is_none_of_the_failures_in_a_row() {
+    let mut lab = grown_up();
+    for _ in 0..2 {
+        time_out_late(&mut lab, 1);
+        time_out_asleep(&mut lab, 1);
+    }
+    lab.wait(LATER);
+    assert_eq!(lab.restarts_asked(), 0, "two of them were in time");
+    time_out_asleep(&mut lab, 1);
+    lab.see(snapshot());
+    assert_eq!((lab.incidents().last().unwrap().1, lab.restarts_asked()), (Verdict::Hung, 1));
 }

@@ -207,3 +207,115 @@ fn a_pause_that_goes_on_holds_back_what_an_earlier_run_held_back() {
     next.see(Observation::Operator(API, OperatorCommand::Resume(resume)));
     assert_eq!((next.restarts_asked(), next.alerts().len()), (1, 1));
 }
+
+/// What is kept of a service that `process(100)` has answered for.
+fn answered() -> Lab {
+    let mut lab = Lab::of(false, &services());
+    lab.see(Observation::Running(API, process(100)));
+    lab.answer(ProbeOutcome::Ok);
+    lab
+}
+
+/// The probe of the present process fails more often than is needed.
+fn fails(lab: &mut Lab, failure: ProbeFailure) {
+    lab.wait(LATER);
+    for _ in 0..6 {
+        lab.answer(ProbeOutcome::Failed(failure, "as it says".into()));
+        if failure == ProbeFailure::Timeout {
+            lab.see(Observation::Examined(API, Some(at_work())));
+        }
+    }
+    lab.see(snapshot());
+}
+
+const LASTING: [(ProbeFailure, Verdict); 3] = [
+    (ProbeFailure::Refused, Verdict::NotListening),
+    (ProbeFailure::Timeout, Verdict::Hung),
+    (ProbeFailure::Protocol, Verdict::Unhealthy),
+];
+
+#[test]
+fn a_process_that_has_answered_an_earlier_run_is_restarted_when_it_fails() {
+    for (failure, verdict) in LASTING {
+        let mut next = answered().again(&services());
+        next.see(Observation::Running(API, process(100)));
+        fails(&mut next, failure);
+        assert_eq!((next.incidents()[0].1, next.restarts_asked()), (verdict, 1), "{failure:?}");
+    }
+}
+
+#[test]
+fn what_an_earlier_run_knew_of_answers_goes_on_until_another_process_has_answered() {
+    let mut first = Lab::exec();
+    first.killed(100);
+    first.comes_back(101);
+    // The second run keeps something else of the service before it finds the process.
+    let mut second = first.again(&services());
+    second.see(Observation::Running(API, process(102)));
+    second.killed(102);
+    assert_eq!(second.memory().answers.unwrap().process, process(101));
+    let mut third = second.again(&services());
+    third.comes_back(103);
+    assert_eq!(third.memory().answers.unwrap().process, process(103));
+}
+
+#[test]
+fn another_process_has_answered_nothing_and_is_held() {
+    let (pid, start) = (process(100).pid, process(100).start);
+    let later = start.plus(Duration::from_secs(1));
+    for other in [process(101), ProcessKey { pid, start: later }] {
+        for (failure, _) in LASTING {
+            let mut next = answered().again(&services());
+            next.see(Observation::Running(API, other));
+            fails(&mut next, failure);
+            assert_eq!(
+                (next.incidents()[0].1, next.restarts_asked()),
+                (Verdict::Unhealthy, 0),
+                "{failure:?}"
+            );
+            assert_eq!(next.restarts().last().unwrap().action, Action::Hold(rules::UNANSWERED.into()));
+        }
+    }
+}
+
+#[test]
+fn an_answer_to_another_probe_proves_nothing() {
+    let target = Secret::new("http://127.0.0.1:8080/other");
+    let other = vec![service("api", exec_identity(), vec![Probe::new(ProbeKind::Http, target)], policy())];
+    let mut next = answered().again(&other);
+    next.see(Observation::Running(API, process(100)));
+    fails(&mut next, ProbeFailure::Refused);
+    assert_eq!((next.incidents()[0].1, next.restarts_asked()), (Verdict::Unhealthy, 0));
+}
+
+#[test]
+fn answers_are_kept_once_for_each_process_and_not_with_each_answer() {
+    let kept = |lab: &Lab| lab.requested.iter().filter(|it| matches!(it, Effect::KeepMemory { .. })).count();
+    let mut lab = answered();
+    for _ in 0..5 {
+        lab.answer(ProbeOutcome::Ok);
+    }
+    lab.refuse();
+    lab.answer(ProbeOutcome::Ok);
+    assert_eq!(kept(&lab), 1);
+    let mut next = lab.again(&services());
+    next.see(Observation::Running(API, process(100)));
+    next.answer(ProbeOutcome::Ok);
+    assert_eq!(kept(&next), 0, "the file has it");
+}
+
+#[test]
+fn a_process_that_has_answered_an_earlier_run_does_not_start_any_more() {
+    let mut lab = Lab::of(false, &services());
+    let young = ProcessKey { start: lab.now, ..process(100) };
+    lab.see(Observation::Running(API, young));
+    lab.answer(ProbeOutcome::Ok);
+    let mut next = lab.again(&services());
+    next.see(Observation::Running(API, young));
+    next.wait(LATER);
+    for _ in 0..3 {
+        next.refuse();
+        next.see(Observation::Examined(API, Some(at_work())));
+    }
+    assert_eq!((next.incidents()[0].1, next.restarts_asked()), (Verdict::NotListening, 1));
+}

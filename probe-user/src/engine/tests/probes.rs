@@ -137,6 +137,7 @@ fn an_answer_of_the_previous_process_does_not_prove_the_new_one_healthy() {
         target: String::new(),
         duration: Duration::from_millis(20),
         outcome: ProbeOutcome::Ok,
+        hurried: None,
         remark: None,
         server: None,
     };
@@ -354,6 +355,7 @@ fn expiring(lab: &mut Lab, remark: Option<&str>) {
         target: String::new(),
         duration: Duration::from_millis(20),
         outcome: ProbeOutcome::Ok,
+        hurried: None,
         remark: remark.map(str::to_owned),
         server: None,
     };

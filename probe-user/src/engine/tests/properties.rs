@@ -257,6 +257,7 @@ fn heal(trial: &mut Trial) -> Result<(), TestCaseError> {
                     target,
                     duration,
                     outcome,
+                    hurried: None,
                     remark: None,
                     server: None,
                 };

@@ -108,6 +108,7 @@ fn a_new_probe_begins_without_results_and_ignores_runs_of_the_old_one() {
         target: "http://127.0.0.1:8080/".into(),
         duration: lab.now.since(old_run).saturating_add(Duration::from_millis(5)),
         outcome: ProbeOutcome::Failed(ProbeFailure::Status, "status 500".into()),
+        hurried: None,
         remark: None,
         server: None,
     }));

@@ -306,6 +306,7 @@ fn restarts_for_incidents_and_probes_that_reached_for_the_service_are_counted() 
             target: String::new(),
             duration: Duration::from_millis(1),
             outcome,
+            hurried: None,
             remark: None,
             server: None,
         });

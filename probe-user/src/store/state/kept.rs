@@ -54,7 +54,7 @@ impl Clock {
     fn change(&self, origin: &Origin) -> ClockChange {
         let same = self.boot == origin.boot_id && !self.boot.is_empty();
         let shift = if same { 0 } else { i128::from(self.ahead_ns) - clock::wall_ahead_of_boot() };
-        ClockChange { shift, written: self.at, now: Timestamp::now() }
+        ClockChange { same_boot: same, shift, written: self.at, now: Timestamp::now() }
     }
 }
 

@@ -73,6 +73,12 @@ fn a_death_that_no_daemon_saw_may_have_any_verdict_of_a_death() {
     is_wrong(&unseen, &healed(), "the verdict killed");
     unseen.end = Some(Ending { how: DaemonEnd::Killed, at: Duration::ZERO, gap: Duration::ZERO, ahead: 0 });
     assert_eq!(judge(&unseen, &healed()).wrong, [""; 0]);
+    let looping = |end: Option<Ending>| {
+        let open = incident("incident.open", "looping", 1, "exited");
+        let events = [open, incident("incident.resolve", "looping", 1, "crash_loop")];
+        judge(&Round { end, ..round("looping", Fault::CrashLoop) }, &events).wrong
+    };
+    assert_eq!((looping(None).len(), looping(unseen.end)), (1, Vec::new()));
 }
 
 #[test]
@@ -119,10 +125,16 @@ fn services_wait_for_what_they_need_and_for_nothing_else() {
 fn an_incident_without_an_end_and_a_loss_without_a_cause_are_wrong() {
     let killed = round("victim-1", Fault::Kill);
     is_wrong(&killed, &healed()[..2], "has no end");
-    let mut loss = event("stream.loss", "");
-    loss["loss"] = json!({"class": "exit_watched", "count": 3});
-    loss["message"] = json!("3 were lost");
-    is_wrong(&killed, &[healed(), vec![loss]].concat(), "a loss: 3 were lost");
+    let with_loss = |class: &str| {
+        let mut loss = event("stream.loss", "");
+        loss["loss"] = json!({"class": class, "count": 3});
+        loss["message"] = json!("3 were lost");
+        [healed(), vec![loss]].concat()
+    };
+    is_wrong(&killed, &with_loss("connect"), "a loss: 3 were lost");
+    let starved = Round { surroundings: Surroundings::Starved, ..killed };
+    assert_eq!(judge(&starved, &with_loss("connect")).wrong, [""; 0]);
+    is_wrong(&starved, &with_loss("exit_watched"), "a loss: 3 were lost");
 }
 
 #[test]

@@ -17,6 +17,8 @@ const MAX_EVIDENCE: usize = 16;
 
 #[derive(Debug)]
 pub struct ProbeState {
+    /// What it asks, as a number. 0 if unknown.
+    question: u64,
     /// The number of failures, or slow answers, in a row that counts.
     failures: u32,
     timeout: Duration,
@@ -28,7 +30,8 @@ pub struct ProbeState {
     took: Option<Duration>,
     /// Failures published since the last success, also across restarts.
     published: u32,
-    /// The service has answered it rightly since the configuration was loaded, or with its own report of a start.
+    /// The service has answered it rightly since the configuration was loaded, or with its own report of a start. So has a
+    /// process that answered it to an earlier run of the daemon.
     answered: bool,
     /// Since when the answers are not right, also across restarts.
     wrong_since: Option<Timestamp>,
@@ -40,6 +43,8 @@ pub struct ProbeState {
 struct Found {
     /// Earlier runs belong to an earlier process.
     since: Timestamp,
+    /// The process has answered rightly, maybe to an earlier run of the daemon.
+    answered: bool,
     /// The latest answer was right.
     ok: bool,
     /// Since when the answers are right.
@@ -76,8 +81,10 @@ struct Slowness {
 #[derive(Debug, Default)]
 struct FailureRow {
     count: u32,
-    /// Failures in a row that a restart may mend.
+    /// Failures in a row that a restart may mend. Those that the daemon itself was late for are no part of it.
     mendable: u32,
+    /// How late the daemon itself was for the latest one, for people.
+    late: Option<String>,
     /// Timeouts of attempts that ran beside a counted one.
     beside: u32,
     first: Timestamp,
@@ -89,6 +96,7 @@ struct FailureRow {
 impl ProbeState {
     pub fn new(given: &ProbeSettings) -> Self {
         Self {
+            question: given.question,
             failures: given.failures.max(1),
             timeout: given.timeout,
             port: given.port,
@@ -146,6 +154,7 @@ impl ProbeState {
             self.found.well_at = Some(report.at);
         }
         self.answered = true;
+        self.found.answered = true;
         self.wrong_since = None;
         self.found.ok = true;
         self.found.starting = None;
@@ -221,7 +230,8 @@ impl ProbeState {
     }
 
     /// Counts a failure; the number of failures in a row.
-    pub fn count_failure(&mut self, at: Timestamp, failure: ProbeFailure) -> u32 {
+    /// `late`: how late the daemon itself was, for people, if the failure may be its own.
+    pub fn count_failure(&mut self, at: Timestamp, failure: ProbeFailure, late: Option<String>) -> u32 {
         let row = &mut self.found.failing;
         if row.count == 0 {
             row.first = at;
@@ -229,7 +239,12 @@ impl ProbeState {
         row.last = at;
         row.count = row.count.saturating_add(1);
         row.timed_out = failure.is_timeout();
-        row.mendable = if is_mendable(failure) { row.mendable.saturating_add(1) } else { 0 };
+        row.mendable = match (is_mendable(failure), &late) {
+            (true, None) => row.mendable.saturating_add(1),
+            (true, Some(_)) => row.mendable,
+            (false, _) => 0,
+        };
+        row.late = late;
         self.published = self.published.saturating_add(1);
         row.count
     }
@@ -279,6 +294,24 @@ impl ProbeState {
     /// Whether its address and its protocol have proved right.
     pub fn has_been_answered(&self) -> bool {
         self.answered
+    }
+
+    /// Whether an earlier process has answered it, and the present one has not yet.
+    pub fn was_answered_by_another_process(&self) -> bool {
+        self.answered && !self.found.answered
+    }
+
+    /// What the present process has answered rightly, if that can be told to a later run of the daemon.
+    pub fn answered_question(&self) -> Option<u64> {
+        (self.found.answered && self.question != 0).then_some(self.question)
+    }
+
+    /// The present process has answered these to an earlier run of the daemon.
+    pub fn recall(&mut self, questions: &[u64]) {
+        if self.question != 0 && questions.contains(&self.question) {
+            self.answered = true;
+            self.found.answered = true;
+        }
     }
 
     /// Since when the service has not answered it rightly.
@@ -332,10 +365,16 @@ impl ProbeState {
     }
 
     /// The number of failures in a row that count as this one does: the service has refused nothing, and asked for no time,
-    /// since the first failure that a restart may mend.
+    /// since the first failure that a restart may mend. All of them, if the daemon itself was late for this one: it leads to no
+    /// restart.
     pub fn failed_in_a_row(&self, failure: ProbeFailure) -> u32 {
         let FailureRow { count, mendable, .. } = self.found.failing;
-        if is_mendable(failure) { mendable } else { count }
+        if is_mendable(failure) && self.late().is_none() { mendable } else { count }
+    }
+
+    /// How late the daemon itself was for its latest failure, for people.
+    pub fn late(&self) -> Option<&str> {
+        self.found.failing.late.as_deref()
     }
 
     pub fn first_failed(&self) -> Timestamp {
