@@ -157,6 +157,7 @@ fn the_outages_of_a_daemons_runs_are_reported_while_it_runs_and_after_it() {
         service.kill(&daemon);
         daemon.wait_for_after(mark, |event| is(event, "incident.resolve", name), PATIENCE);
         daemon.wait_for_after(mark, becomes(name, "healthy"), PATIENCE);
+        daemon.wait_for_after(mark, |event| is(event, "restart.done", name), PATIENCE);
         let incidents = |report: &Value| report["services"][0]["incidents"]["by_verdict"]["killed"].clone();
         assert_eq!(ask(&config, &["report", "--service", "nothing"]).status.code(), Some(1));
         assert!(daemon.stop().success(), "{}", daemon.log());

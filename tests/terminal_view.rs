@@ -22,7 +22,7 @@ fn an_operator_sees_a_fault_and_acts_on_it() {
     let (home, service) = (Home::new(), Supervised::new());
     let daemon = Daemon::start(&home.supervising(&service), &[]);
     service.until_healthy(&daemon);
-    let view = View::open(&home, (100, 30), "LC_ALL=C.UTF-8");
+    let view = View::open(&home, (100, 60), "LC_ALL=C.UTF-8");
     view.until_it_shows(&[&service.name, " healthy ", "1 services: 1 healthy", "waits for cpu", " ms"]);
 
     view.press("p");
