@@ -84,10 +84,7 @@ pub(super) fn classify(
             Failure::chain(error, peer)
         });
     };
-    if is_denied_to_server(server.code(), server.file()) {
-        return Err(Failure::new(ProbeFailure::Storage, format!("{peer} answered {}", words_of(server))));
-    }
-    match meaning(server.code(), server.message(), server.routine()) {
+    match meaning(server.code(), server.message(), server.routine(), server.file()) {
         Meaning::Starting => Ok(ProbeOutcome::Starting(server.message().to_owned())),
         Meaning::Failed(ProbeFailure::Auth) if auth_is_alive => Ok(ProbeOutcome::Ok),
         Meaning::Failed(kind) => Err(Failure::new(kind, format!("{peer} answered {}", words_of(server)))),
@@ -100,7 +97,8 @@ enum Meaning {
     Failed(ProbeFailure),
 }
 
-fn meaning(code: &SqlState, message: &str, routine: Option<&str>) -> Meaning {
+/// `routine` and `file`: where in its source the server has raised the error.
+fn meaning(code: &SqlState, message: &str, routine: Option<&str>, file: Option<&str>) -> Meaning {
     Meaning::Failed(if *code == SqlState::CANNOT_CONNECT_NOW {
         return cannot_connect_now(message);
     } else if *code == SqlState::TOO_MANY_CONNECTIONS {
@@ -109,6 +107,8 @@ fn meaning(code: &SqlState, message: &str, routine: Option<&str>) -> Meaning {
         } else {
             ProbeFailure::TooManyConnections
         }
+    } else if is_denied_to_server(code, file) {
+        ProbeFailure::Storage
     } else if code.code().starts_with("08") || routine.is_none() {
         // PostgreSQL names the function that raised an error, and a pooler does not.
         of_pooler(message, code)
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     fn of(code: &str, message: &str) -> Meaning {
-        meaning(&SqlState::from_code(code), message, Some("errstart"))
+        meaning(&SqlState::from_code(code), message, Some("errstart"), None)
     }
 
     #[test]
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_limit_of_an_account_differs_from_that_of_the_server() {
-        let full = |routine, message| meaning(&SqlState::TOO_MANY_CONNECTIONS, message, routine);
+        let full = |routine, message| meaning(&SqlState::TOO_MANY_CONNECTIONS, message, routine, None);
         for (routine, message, failure) in [
             (Some("InitializeSessionUserId"), "zu viele Verbindungen von Rolle", ProbeFailure::AccountLimit),
             (None, "too many connections for role \"probe\"", ProbeFailure::AccountLimit),
@@ -334,7 +334,7 @@ mod tests {
             ("08P01", "no such database: orders", ProbeFailure::Auth),
             ("08P01", "unsupported startup parameter: extra_float_digits", ProbeFailure::Rejected),
         ] {
-            let meaning = meaning(&SqlState::from_code(code), message, None);
+            let meaning = meaning(&SqlState::from_code(code), message, None, None);
             assert_eq!(meaning, Meaning::Failed(failure), "{message}");
         }
     }
