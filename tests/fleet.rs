@@ -8,7 +8,7 @@ use std::{
 use hostprobe_tests::{
     daemon::field,
     fleet::{
-        Host, Nats,
+        Host, Nats, client,
         lab::{LONG, Lab, has_verdict, in_a_lab, one_cause},
         redis, user,
     },
@@ -70,9 +70,8 @@ fn without_nats_each_host_decides_by_itself_and_says_so_and_no_event_is_lost() {
 
 /// The events of a host in the stream, in its order: their ids and sequences.
 fn stored(host: &Host) -> Vec<(String, u64)> {
-    let read = async {
-        let client = async_nats::connect("nats://10.9.0.254:4222").await.expect("NATS is there");
-        let jetstream = async_nats::jetstream::new(client);
+    client::run(async {
+        let jetstream = client::jetstream().await;
         let stream = jetstream.get_stream("HOSTPROBE_EVENTS").await.expect("the stream is there");
         let last = stream.cached_info().state.last_sequence;
         let mut found = Vec::new();
@@ -85,9 +84,7 @@ fn stored(host: &Host) -> Vec<(String, u64)> {
             }
         }
         found
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(read)
+    })
 }
 
 #[test]
@@ -208,8 +205,7 @@ fn lie(seed: &str) -> usize {
         }
         count
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(tell)
+    client::run(tell)
 }
 
 #[test]

@@ -9,10 +9,12 @@ use hostprobe::{
     outcomes::Outcomes,
 };
 use hostprobe_tests::{
-    fleet::{HUB, Nats, PORT, lab::LONG, make_hub},
+    fleet::{
+        HUB, Nats, PORT,
+        client::{jetstream, run},
+        lab::{LONG, in_a_lab},
+    },
     hanging_mount::HangingMount,
-    network,
-    parts::{require, require_root},
     process::until,
 };
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
@@ -69,16 +71,6 @@ fn event(id: &str, more: usize) -> String {
     serde_json::json!({ "event": { "id": id }, "message": "x".repeat(more) }).to_string()
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(work)
-}
-
-async fn jetstream() -> async_nats::jetstream::Context {
-    let client = async_nats::connect(format!("nats://{HUB}:{PORT}")).await.expect("NATS is there");
-    async_nats::jetstream::new(client)
-}
-
 /// The hosts and ids of all events in the stream, in its order.
 fn stored() -> Vec<(String, String)> {
     run(async {
@@ -106,18 +98,9 @@ fn wait_for(host: &str, ids: &[&str]) {
     });
 }
 
-fn on_a_hub(test: fn()) {
-    if require_root() && require("nats-server", Nats::PROGRAM) {
-        network::in_its_own(move || {
-            make_hub();
-            test();
-        });
-    }
-}
-
 #[test]
 fn an_event_whose_id_another_host_has_used_comes_all_the_same() {
-    on_a_hub(|| {
+    in_a_lab(|| {
         let _nats = Nats::start("");
         let mut host = Host::start("a");
         host.write("c0ffee00-1", 0);
@@ -149,7 +132,7 @@ fn an_event_whose_id_another_host_has_used_comes_all_the_same() {
 
 #[test]
 fn an_event_that_is_sent_again_after_a_restart_of_the_daemon_is_in_the_stream_once() {
-    on_a_hub(|| {
+    in_a_lab(|| {
         let _nats = Nats::start("");
         let mut host = Host::start("a");
         host.write("c0ffee00-1", 0);
@@ -166,7 +149,7 @@ fn an_event_that_is_sent_again_after_a_restart_of_the_daemon_is_in_the_stream_on
 
 #[test]
 fn events_wait_while_nats_is_killed_and_come_in_their_order() {
-    on_a_hub(|| {
+    in_a_lab(|| {
         let mut nats = Nats::start("");
         let mut host = Host::start("a");
         host.write("c0ffee00-0", 0);
@@ -185,7 +168,7 @@ fn events_wait_while_nats_is_killed_and_come_in_their_order() {
 
 #[test]
 fn an_event_that_nats_does_not_take_for_its_length_is_counted_and_holds_up_no_other() {
-    on_a_hub(|| {
+    in_a_lab(|| {
         let _nats = Nats::start("max_payload: 8192");
         let mut host = Host::start("a");
         host.write("c0ffee00-1", 0);
@@ -200,7 +183,7 @@ fn an_event_that_nats_does_not_take_for_its_length_is_counted_and_holds_up_no_ot
 
 #[test]
 fn an_event_that_the_stream_does_not_take_for_its_length_is_counted_and_holds_up_no_other() {
-    on_a_hub(|| {
+    in_a_lab(|| {
         let _nats = Nats::start("");
         run(async {
             let stream = async_nats::jetstream::stream::Config {
@@ -241,7 +224,7 @@ fn signs_of_life(host: &str) -> u64 {
 
 #[test]
 fn a_disk_that_does_not_answer_makes_no_host_silent_and_its_events_come_later() {
-    on_a_hub(|| {
+    in_a_lab(|| {
         let Some(hanging) = HangingMount::new() else { return };
         let _nats = Nats::start("");
         let mut host = Host::start("a");

@@ -1,15 +1,13 @@
 //! What may go wrong between hosts: a slow NATS, one that dies midway, and hosts that lie. No wrong restart comes of it.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
-};
+use std::{thread, time::Duration};
 
+use async_nats::Client;
 use hostprobe_tests::{
     daemon::Mark,
     fleet::{
-        HUB, Nats, PORT,
+        HUB, Nats,
+        client::while_publishing,
         lab::{LONG, Lab, has_verdict, in_a_lab, one_cause},
         slow,
     },
@@ -105,33 +103,14 @@ const FORGERY: [(&str, &str); 4] = [
 
 /// Publishes these while `work` runs, ten times a second.
 fn while_lying(lies: &[(&'static str, &'static str)], work: impl FnOnce()) {
-    let ends = AtomicBool::new(false);
-    let lie = async {
-        let client = async_nats::connect(format!("nats://{HUB}:{PORT}")).await.expect("NATS is there");
-        while !ends.load(Ordering::Acquire) {
-            for (subject, text) in lies {
-                client.publish(*subject, (*text).into()).await.expect("it is handed over");
-            }
-            client.flush().await.expect("it is sent");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+    let lie = move |client: Client| async move {
+        for (subject, text) in lies {
+            client.publish(*subject, (*text).into()).await.expect("it is handed over");
         }
+        client.flush().await.expect("it is sent");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    // The threads are in the network namespace of the hub.
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(lie);
-        });
-        // A test that fails ends the lies as well.
-        struct Ends<'e>(&'e AtomicBool);
-        impl Drop for Ends<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Release);
-            }
-        }
-        let _ends = Ends(&ends);
-        work();
-    });
+    while_publishing(lie, work);
 }
 
 #[test]

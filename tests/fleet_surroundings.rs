@@ -1,13 +1,11 @@
 //! What changes around hosts of a fleet: an address that moves to another host, and a host that floods the others.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    thread,
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_nats::Client;
 use hostprobe_tests::{
     fleet::{
-        HUB, Host, Nats, PORT,
+        Host, Nats, client,
         lab::{LONG, Lab, in_a_lab, one_cause},
     },
     network::ip,
@@ -16,19 +14,17 @@ use hostprobe_tests::{
 
 /// The hosts that claim an address in the bucket, which forgets a claim after 15 s.
 fn claimants(address: &str) -> Vec<String> {
-    let read = async {
-        let client = async_nats::connect(format!("nats://{HUB}:{PORT}")).await.expect("NATS is there");
-        let bucket = async_nats::jetstream::new(client).get_key_value("hostprobe").await;
-        let Ok(bucket) = bucket else { return Vec::new() };
+    client::run(async {
+        let Ok(bucket) = client::jetstream().await.get_key_value("hostprobe").await else {
+            return Vec::new();
+        };
         let mut found = Vec::new();
         for host in ["a", "b"] {
             let claim = bucket.entry(format!("address.{address}.{host}")).await.expect("it is read");
             found.extend(claim.map(|_| host.to_owned()));
         }
         found
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(read)
+    })
 }
 
 #[test]
@@ -54,35 +50,16 @@ fn an_address_that_moves_to_another_host_is_claimed_there_alone() {
 /// Publishes messages of a megabyte as another host, as fast as the server takes them, while `work` runs. It gets their
 /// number.
 fn while_flooding(subjects: &[&'static str], work: impl FnOnce(&AtomicUsize)) {
-    let (ends, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let flood = async {
-        let client = async_nats::connect(format!("nats://{HUB}:{PORT}")).await.expect("NATS is there");
-        let message = bytes(1_000_000);
-        while !ends.load(Ordering::Acquire) {
-            for subject in subjects {
-                let text = message.clone().into();
-                client.publish(*subject, text).await.expect("it is handed over");
-                client.flush().await.expect("it is sent");
-                sent.fetch_add(1, Ordering::AcqRel);
-            }
+    let (message, sent) = (bytes(1_000_000), AtomicUsize::new(0));
+    let (message, count) = (&message, &sent);
+    let flood = move |client: Client| async move {
+        for subject in subjects {
+            client.publish(*subject, message.clone().into()).await.expect("it is handed over");
+            client.flush().await.expect("it is sent");
+            count.fetch_add(1, Ordering::AcqRel);
         }
     };
-    // The threads are in the network namespace of the hub.
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(flood);
-        });
-        // A test that fails ends the flood as well.
-        struct Ends<'e>(&'e AtomicBool);
-        impl Drop for Ends<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Release);
-            }
-        }
-        let _ends = Ends(&ends);
-        work(&sent);
-    });
+    client::while_publishing(flood, || work(&sent));
 }
 
 /// A message of the form that a host publishes, with so many bytes.

@@ -1,5 +1,6 @@
 //! Several hosts on this one: network namespaces on a bridge, each with a daemon of its own, and real NATS servers.
 
+pub mod client;
 pub mod jwt;
 pub mod lab;
 mod slow;

@@ -44,7 +44,7 @@ pub(super) struct Shared {
     bytes: AtomicU64,
     /// The segment that is written.
     newest: AtomicU64,
-    /// The reader does not find that segment: somebody has deleted it.
+    /// The reader does not find that segment: another program has deleted it.
     is_missing: AtomicBool,
     /// The lines that NATS does not take and the sink does not know of yet.
     lost: AtomicU64,
@@ -66,7 +66,7 @@ impl Shared {
         self.lost.fetch_add(lines, Ordering::AcqRel);
     }
 
-    /// A deletion by somebody else can make the sum of the segments smaller than what is taken from it.
+    /// A deletion by another program can make the sum of the segments smaller than what is taken from it.
     fn subtract(&self, bytes: u64) {
         let less = |sum: u64| Some(sum.saturating_sub(bytes));
         let _ = self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
