@@ -55,13 +55,13 @@ fn is_served(client: &Running) -> bool {
     client.stdout.wait_for(LONG, |lines| lines.iter().any(|line| line == "in").then_some(())).is_some()
 }
 
-/// Lets clients in until the server has turned the probe away.
+/// Lets clients in until the server turns the probe away because of them.
 ///
-/// The probe comes and goes as well: that a client is turned away does not mean that all places are taken for
-/// good.
-fn fill(daemon: &Daemon, client: impl Fn() -> Running) -> Vec<Running> {
+/// Sessions of the probe come and go as well, and one that ends holds its place for a moment: that a client or the
+/// probe is turned away does not mean that all places are taken for good.
+fn fill(daemon: &Daemon, is_full: impl Fn(&Value) -> bool, client: impl Fn() -> Running) -> Vec<Running> {
     let mut clients = Vec::new();
-    while daemon.count(|event| fails(event, "too_many_connections")) == 0 {
+    while daemon.count(&is_full) == 0 {
         let client = client();
         if is_served(&client) {
             clients.push(client);
@@ -97,8 +97,8 @@ fn postgres(options: &[&str], probe: &str) -> Option<(ServerLab, PostgresFolder,
 #[test]
 fn a_postgres_without_free_connections_names_their_holders() {
     let Some((lab, folder, port)) = postgres(&["-c", "max_connections=6"], "") else { return };
-    let clients = fill(&lab.daemon, || folder.keep_busy_in_turn(port, SLEEP));
     let full = |event: &Value| fails(event, "too_many_connections") && says(event, 6, 6, 5);
+    let clients = fill(&lab.daemon, full, || folder.keep_busy_in_turn(port, SLEEP));
     let event = lab.daemon.wait_for(full, LONG);
     assert_eq!(
         first_holder_but(&event, "psql"),
@@ -164,8 +164,8 @@ fn web(port: u16) -> Running {
 fn a_mariadb_without_free_connections_names_their_holders() {
     let Some((lab, _folder, port)) = mariadb("s3cret", "") else { return };
     lab.wait_until_healthy();
-    let clients = fill(&lab.daemon, || web(port));
     let full = |event: &Value| fails(event, "too_many_connections") && says(event, 10, 10, 9);
+    let clients = fill(&lab.daemon, full, || web(port));
     let event = lab.daemon.wait_for(full, LONG);
     assert_eq!(
         first_holder_but(&event, "mariadb"),

@@ -153,9 +153,9 @@ impl Service {
             self.enter(RecoveryState::Examining { streak, verifying }, until);
             return;
         }
-        if !timed_out && self.main_dumps_core() {
+        if self.main_dumps_core() {
             // Its exit is next, and says more than connections that break off with it.
-            return;
+            return self.on_core_dump(ctx);
         }
         let Some(probe) = self.probes.get(*index).filter(|probe| probe.is_failing()) else { return };
         let first_failed = probe.first_failed();

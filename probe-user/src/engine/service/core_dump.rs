@@ -21,9 +21,9 @@ impl Service {
         }
     }
 
-    /// Whether the main process wrote its core dump when it was examined last.
+    /// Whether the main process writes its core dump, or has written it and its exit is not known yet.
     pub(super) fn main_dumps_core(&self) -> bool {
-        let dumping = self.generation.liveness.examination().and_then(|found| found.dumping_core);
+        let dumping = self.generation.liveness.core_dump();
         dumping.is_some() && dumping == self.main.map(|main| main.pid)
     }
 

@@ -103,6 +103,25 @@ fn a_core_dump_is_a_crash_whose_restart_waits_for_the_exit() {
 }
 
 #[test]
+fn failures_between_the_end_of_a_core_dump_and_the_exit_rename_nothing() {
+    for after in [None, Some(still())] {
+        let mut lab = grown_up();
+        time_out_with(&mut lab, 1, &dumping());
+        lab.see(Observation::Examined(API, after.clone()));
+        for _ in 0..5 {
+            lab.answer(ProbeOutcome::Failed(ProbeFailure::Reset, "connection reset".into()));
+            lab.answer(timeout());
+            lab.see(Observation::Examined(API, after.clone()));
+            lab.refuse();
+        }
+        assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Crashed, Severity::Critical)]);
+        assert_eq!(lab.restarts_asked(), 0);
+        lab.die(100, SEGV, Some(Sender::Kernel));
+        assert_eq!(lab.restarts_asked(), 1);
+    }
+}
+
+#[test]
 fn a_core_dump_is_a_crash_without_a_single_failure() {
     let mut lab = grown_up();
     let signal = CoreSignal { at: lab.now, process: process(100), signal: 11 };

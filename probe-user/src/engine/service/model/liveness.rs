@@ -20,6 +20,8 @@ pub struct Liveness {
     suspension: Option<(Suspension, EventId)>,
     /// The signal that ends the main process with a core dump.
     core_signal: Option<CoreSignal>,
+    /// The process that was seen to write its core dump last. It does not outlive the dump.
+    core_dump: Option<u32>,
 }
 
 impl Liveness {
@@ -42,6 +44,7 @@ impl Liveness {
 
     pub fn answer(&mut self, found: Option<Examination>) {
         self.requested_at = None;
+        self.core_dump = found.as_ref().and_then(|found| found.dumping_core).or(self.core_dump);
         if let Some(found) = &found
             && found.dumping_core.is_none()
             && self.core_signal.is_some_and(|signal| signal.at < found.at)
@@ -67,6 +70,10 @@ impl Liveness {
     /// True if a stop signal was known already.
     pub fn suspend(&mut self, stop: Suspension, event: EventId) -> bool {
         self.suspension.replace((stop, event)).is_some()
+    }
+
+    pub fn core_dump(&self) -> Option<u32> {
+        self.core_dump
     }
 
     pub fn core_signal(&self) -> Option<CoreSignal> {
