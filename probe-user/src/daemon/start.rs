@@ -24,7 +24,6 @@ use crate::{
     process::memory,
     sensor::ebpf::Hook,
     store::directory::{DirectoryError, StateDirectory},
-    time_slice,
 };
 
 /// Takes the state directory. If it cannot be used, the daemon runs without one. If another daemon has it, this one does
@@ -107,6 +106,5 @@ impl Daemon {
         self.notifier.status(|| self.publisher.status_line());
         self.notifier.ready();
         memory::give_back();
-        time_slice::shorten();
     }
 }

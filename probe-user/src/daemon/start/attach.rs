@@ -13,6 +13,7 @@ use crate::{
     process::privileges,
     sensor::{Sensors, ebpf::Options},
     serve::{self, Access, control::ControlSocket},
+    time_slice,
 };
 
 /// What the first phase opened.
@@ -50,6 +51,8 @@ pub(super) async fn attach(config: &Config, options: &RunOptions) -> Result<Atta
     // To give the socket to a group takes a right, too.
     let control = control(config).await;
     let oom_log = OomLog::open();
+    // A negative nice value takes a right as well.
+    time_slice::go_ahead();
     privileges::drop_unneeded(config, sensors.ebpf());
     Ok(Attached { began, place, reader, sensors, page, control, oom_log })
 }
