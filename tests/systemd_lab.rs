@@ -150,7 +150,7 @@ fn each_cause_of_death_gets_its_unit_judgement() {
             ("stop-slow", "ExecStopPost=/bin/sleep 0.2", "stop", &stopped),
             ("restart", "", "restart", &theirs),
             ("restart-kill", "KillSignal=SIGKILL", "restart", &theirs),
-            ("restart-slow", "ExecStopPost=/bin/sleep 0.2", "restart", &stopped),
+            ("restart-slow", "ExecStopPost=/bin/sleep 2", "restart", &stopped),
         ];
         for (name, settings, deed, right) in cases {
             let unit = format!("{name}.service");

@@ -82,8 +82,8 @@ impl Home {
         services.iter().find(|service| service["name"] == name).expect("the service").clone()
     }
 
-    /// What the state file has of an incident by now, as `explain --json` shows it without the pressure. A daemon that is
-    /// killed writes no more.
+    /// What the state file has of an incident by now, as `explain --json` shows it without the pressure. A daemon that
+    /// is killed writes no more.
     pub fn kept(&self, id: &str) -> Option<Value> {
         let explained = Reader::open(&self.path("state")).ok()?.explain(id).ok()?.ok()?;
         // By its text, in which a number has as many digits as in the command's.
