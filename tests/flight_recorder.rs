@@ -247,8 +247,10 @@ fn one_timeline_has_the_deployment_the_command_the_neighbour_and_the_oom_kill_in
 fn the_pressure_of_the_moment_is_read_from_the_recording() {
     let Some(stack) = Stack::new() else { return };
     let daemon = stack.start();
+    // As few as keep each CPU short: other tests run beside this one.
+    let threads = 2 * std::thread::available_parallelism().map_or(8, usize::from);
     let mut busy = Command::new(built("busy_loop"));
-    let busy = Running::start(busy.args(["--threads", "16"]), Signal::KILL);
+    let busy = Running::start(busy.args(["--threads", &threads.to_string()]), Signal::KILL);
     let folder = stack.home.path("state").join("recording");
     // The samples of ten seconds are written together.
     let samples = || {
