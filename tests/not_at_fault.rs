@@ -253,11 +253,18 @@ fn a_mariadb_that_takes_only_encrypted_logins_is_held() {
         return;
     }
     let Some(folder) = MariadbFolder::new("CREATE USER probe@'%';") else { return };
-    let (outputs, port) = (TempDir::new().expect("a folder"), free_port());
+    let port = free_port();
     let mut command = folder.command(port);
     command.push("--require-secure-transport=ON".to_owned());
-    let probe = format!("mysql = \"mysql://probe@127.0.0.1:{port}\"");
-    let mut daemon = start(&service("db", &command, &probe, QUICK, outputs.path()));
+    let (program, arguments) = command.split_first().expect("a program");
+    let server = Running::start(std::process::Command::new(program).args(arguments), Signal::KILL);
+    // Probes that fail before it listens are held for another reason.
+    server.wait_until_it_says("ready for connections", &server.stderr, LONG);
+    let mut daemon = start(&format!(
+        "[[service]]\nname = \"db\"\nmatch = {{ port = {port} }}\n[[service.probe]]\n\
+         mysql = \"mysql://probe@127.0.0.1:{port}\"\n{QUICK}\n[service.restart]\nenabled = true\n\
+         command = [\"/bin/true\"]\ngrace = \"1s\"\n"
+    ));
     let fail =
         daemon.wait_for(|event| is(event, "probe.fail", "db") && text(event, "probe.error") == "auth", LONG);
     // MySQL says 3159.
@@ -335,7 +342,7 @@ fn a_redis_whose_clients_are_paused_is_let_be_and_one_that_a_command_holds_is_no
     let mut daemon = start(&config);
     wait_until_healthy(&daemon, "cache");
     let mark = daemon.mark();
-    assert!(Redis::request(port, "CLIENT PAUSE 6000 ALL").starts_with("+OK"));
+    assert!(Redis::request(port, "CLIENT PAUSE 12000 ALL").starts_with("+OK"));
     let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", "cache"), LONG);
     assert_eq!(text(&opened, "incident.verdict"), "paused", "{opened:#}");
     assert!(text(&opened, "incident.summary").contains("CLIENT PAUSE"), "{opened:#}");

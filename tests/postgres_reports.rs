@@ -116,7 +116,8 @@ fn a_primary_that_is_a_standby_fails_and_is_held_until_it_is_promoted() {
 
 #[test]
 fn sessions_that_wait_for_a_lock_name_the_session_that_holds_it() {
-    let limits = "wait = \"1s\"\ntransaction = \"1h\"";
+    // Both sessions have to wait by the time that the first of them has waited for too long.
+    let limits = "wait = \"3s\"\ntransaction = \"1h\"";
     let Some((folder, mut lab, port)) = server(&[], limits) else { return };
     folder.sql(port, "CREATE TABLE orders (n int)");
     lab.wait_until_measured("waiting", 0.0);

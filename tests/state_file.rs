@@ -25,6 +25,12 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
+/// How many events an explanation has. The pressure is of another file.
+fn steps(explained: &Value) -> usize {
+    let timeline = explained["timeline"].as_array().expect("a list");
+    timeline.iter().filter(|entry| entry["action"] != "pressure").count()
+}
+
 #[test]
 fn incidents_are_shown_while_the_daemon_is_down_and_by_its_successor() {
     if !require_root() {
@@ -56,8 +62,11 @@ fn incidents_are_shown_while_the_daemon_is_down_and_by_its_successor() {
             let live = said(&ask(&config, &["explain", &id, "--json"]));
             live.contains("\"logs\"").then_some(live)
         });
-        // The file has what was published once the loop has had a turn.
-        std::thread::sleep(Duration::from_millis(300));
+        let live: Value = serde_json::from_str(&live).expect("JSON");
+        until("the file has all of it", PATIENCE, || {
+            let kept = home.kept(&id)?;
+            (kept["incident"] == live["incident"] && steps(&kept) >= steps(&live)).then_some(())
+        });
         end(daemon, how);
 
         let before = names(&home.path("state"));
@@ -67,12 +76,8 @@ fn incidents_are_shown_while_the_daemon_is_down_and_by_its_successor() {
         assert!(page.contains(&id), "{how:?}: {page}");
         let explained = ask(&config, &["explain", &id, "--json"]);
         assert!(String::from_utf8_lossy(&explained.stderr).contains("the daemon does not run"));
-        let (live, at_rest): (Value, Value) = (
-            serde_json::from_str(&live).expect("JSON"),
-            serde_json::from_str(&said(&explained)).expect("JSON"),
-        );
+        let at_rest: Value = serde_json::from_str(&said(&explained)).expect("JSON");
         assert_eq!(at_rest["incident"], live["incident"], "{how:?}");
-        let steps = |explained: &Value| explained["timeline"].as_array().map(Vec::len).unwrap_or_default();
         assert!(steps(&at_rest) >= steps(&live), "{how:?}: alerts may have come since");
         assert_eq!(names(&home.path("state")), before, "{how:?}: a question creates nothing");
     }
@@ -95,6 +100,12 @@ fn an_incident_goes_on_with_its_id_and_its_acknowledgement_and_a_replay_decides_
     let opened = first.wait_for(|event| is(event, "incident.open", "api"), PATIENCE);
     let id = text(&opened, "incident.id").to_owned();
     home.done(&["ack", &id, "--reason", "it is known"]);
+    // The timeline is written after what a later run has to know, which the operator waits for.
+    until("the file has the acknowledgement", PATIENCE, || {
+        let kept = home.kept(&id)?;
+        let mut actions = kept["timeline"].as_array()?.iter().map(|entry| &entry["action"]);
+        actions.any(|action| action == "operator.command").then_some(())
+    });
     crash(first);
 
     let mut second = Daemon::start(&config, &[]);
@@ -115,8 +126,8 @@ fn an_incident_goes_on_with_its_id_and_its_acknowledgement_and_a_replay_decides_
     let steps = ["incident opened", "acknowledged by", "incident updated", "incident resolved"];
     let places: Vec<Option<usize>> = steps.iter().map(|step| explained.find(step)).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{explained}");
-    drop(victim);
     let mark = second.mark();
+    drop(victim);
     second.wait_for_after(mark, |event| is(event, "incident.open", "api"), PATIENCE);
     assert!(second.stop().success());
     let file = home.path("hostprobe.toml");
@@ -128,6 +139,8 @@ fn an_incident_goes_on_with_its_id_and_its_acknowledgement_and_a_replay_decides_
     let ended = third.wait_for(|event| is(event, "incident.resolve", "api"), PATIENCE);
     assert!(text(&ended, "incident.summary").starts_with("the configuration does not have it any more"));
     assert!(home.done(&["incidents", "--service", "api"]).lines().all(|line| !line.contains("OPEN")));
+    let opened = third.wait_for(|event| is(event, "incident.open", "other"), PATIENCE);
+    until("the file has the incident", PATIENCE, || home.kept(text(&opened, "incident.id")).map(drop));
     crash(third);
     let fourth = Daemon::start(&probing(&home, "other", port), &[]);
     fourth.wait_for(|event| is(event, "incident.update", "other"), PATIENCE);

@@ -346,8 +346,11 @@ fn in_the_sandbox_a_command_runs_with_the_rights_of_hostprobe_and_a_missing_one_
 
     let over = kill_and_heal(&installed, "web", || main);
     println!("{}", text(&over, "message"));
-    let output =
-        fs::read_to_string(systemd.path(&format!("/var/log/hostprobe/{port}.log"))).expect("it is written");
+    // The daemon writes a line once it has read it from its pipe.
+    let output = until("a line of each start", PATIENCE, || {
+        let output = fs::read_to_string(systemd.path(&format!("/var/log/hostprobe/{port}.log"))).ok()?;
+        (output.lines().count() >= 2 && output.ends_with('\n')).then_some(output)
+    });
     let stamped = |line: &str| line.starts_with("20") && line.ends_with(&format!("Z listening on {port}"));
     assert!(output.lines().count() == 2 && output.lines().all(stamped), "{output}");
     systemd.systemctl(&["stop", UNIT]).expect("it stops");

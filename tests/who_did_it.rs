@@ -40,10 +40,14 @@ impl Lab {
         let systemd = SystemdLab::for_test()?;
         let port = free_port();
         let program = systemd.install(&Victim::program()).expect("the victim is installed");
+        // Without hooks a command is known while it runs, and systemctl waits for the end of the service.
+        let stop = if arguments == FALLBACK { "ExecStop=/bin/sleep 1\n" } else { "" };
         systemd
             .write_unit(
                 UNIT,
-                &format!("[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart={program} --port {port}\n"),
+                &format!(
+                    "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart={program} --port {port}\n{stop}"
+                ),
             )
             .expect("the unit is written");
         systemd.systemctl(&["start", UNIT]).expect("the unit starts");

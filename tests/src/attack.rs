@@ -19,6 +19,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use self::{
@@ -249,8 +250,11 @@ impl Neighbour {
             self.daemon.ready();
             self.service.until_healthy(&self.daemon);
         } else {
+            // The status of the answer is 200 for a service that is starting as well.
             until("the daemon finds its service healthy", LONG, || {
-                http::get(self.page, "/health").is_ok_and(|(status, _)| status == 200).then_some(())
+                let (_, page) = http::get(self.page, "/health").ok()?;
+                let health: Value = serde_json::from_str(&page).ok()?;
+                (health["checks"][self.service.name.as_str()]["status"] == "healthy").then_some(())
             });
         }
     }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use hostprobe::store::state::Reader;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -79,6 +80,14 @@ impl Home {
         let status: Value = serde_json::from_str(&self.done(&["status", "--json"])).expect("JSON");
         let services = status["services"].as_array().expect("a list");
         services.iter().find(|service| service["name"] == name).expect("the service").clone()
+    }
+
+    /// What the state file has of an incident by now, as `explain --json` shows it without the pressure. A daemon that
+    /// is killed writes no more.
+    pub fn kept(&self, id: &str) -> Option<Value> {
+        let explained = Reader::open(&self.path("state")).ok()?.explain(id).ok()?.ok()?;
+        // By its text, in which a number has as many digits as in the command's.
+        serde_json::from_str(&serde_json::to_string(&explained).ok()?).ok()
     }
 }
 

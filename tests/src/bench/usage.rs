@@ -118,10 +118,11 @@ mod tests {
     #[test]
     fn a_busy_process_has_cpu_time() -> Result<()> {
         let before = so_far(&[std::process::id()])?.0;
-        let end = Instant::now() + Duration::from_millis(30);
-        while Instant::now() < end {}
-        let after = so_far(&[std::process::id()])?.0;
-        assert!(after - before >= 10_000_000, "{before} {after}");
+        // Other programs may have the CPU for most of the time.
+        let end = Instant::now() + Duration::from_secs(60);
+        while so_far(&[std::process::id()])?.0 - before < 10_000_000 {
+            assert!(Instant::now() < end, "it has had no CPU time");
+        }
         let memory = memory(&[std::process::id()])?;
         assert!(memory.anonymous > 0.0 && memory.resident >= memory.proportional, "{memory:?}");
         assert!(so_far(&[u32::MAX / 4]).is_err());

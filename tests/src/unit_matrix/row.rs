@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The longest that a step may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One unit, what happens to it, and what is right.
 #[derive(Clone, Copy, Debug)]

@@ -98,12 +98,12 @@ pub(super) const ROWS: &[UnitRow] = &[
     },
     UnitRow {
         name: "watchdog",
-        unit: "notify, WatchdogSec=1",
+        unit: "notify, WatchdogSec=3",
         event: "it goes silent",
         files: service!(
             "Type=notify",
             "NotifyAccess=all",
-            "WatchdogSec=1",
+            "WatchdogSec=3",
             "ExecStart=/bin/sh -c 'mkdir /run/@ 2>/dev/null || pings=1; systemd-notify --ready; while :; do [ -n \"$pings\" ] && systemd-notify WATCHDOG=1; sleep 0.2; done'"
         ),
         running: &[],
@@ -113,12 +113,12 @@ pub(super) const ROWS: &[UnitRow] = &[
     },
     UnitRow {
         name: "watched",
-        unit: "notify, WatchdogSec=1, Restart=always, RestartSec=0",
+        unit: "notify, WatchdogSec=3, Restart=always, RestartSec=0",
         event: "it goes silent",
         files: service!(
             "Type=notify",
             "NotifyAccess=all",
-            "WatchdogSec=1",
+            "WatchdogSec=3",
             "Restart=always",
             "RestartSec=0",
             "ExecStart=/bin/sh -c 'mkdir /run/@ 2>/dev/null || pings=1; systemd-notify --ready; while :; do [ -n \"$pings\" ] && systemd-notify WATCHDOG=1; sleep 0.2; done'"
