@@ -42,10 +42,8 @@ impl SlowDumps {
         let lock = pattern_lock();
         let before = fs::read_to_string(CORE_PATTERN).expect("the pattern can be read");
         let (script, base) = (folder.join("dump"), folder.display());
-        let text = format!(
-            "#!/bin/sh\n[ $1 = {pid} ] || exec cat > /dev/null\n: > {base}/begun\nsleep {seconds}\n\
-             wc -c > {base}/size\n"
-        );
+        let others = format!("[ $1 = {pid} ] || exec cat > /dev/null");
+        let text = format!("#!/bin/sh\n{others}\n: > {base}/begun\nsleep {seconds}\nwc -c > {base}/size\n");
         fs::write(&script, text).expect("a script is written");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it may be executed");
         fs::write(CORE_PATTERN, format!("|{} %p", script.display())).expect("root may set the pattern");
