@@ -15,8 +15,8 @@ use crate::cargo::{announce, command};
 /// Programs that run at a time, each with one test at a time. Most tests wait: for a server, for a probe, until a time is over.
 const SLOTS: usize = 3;
 
-/// Programs that run alone: the daemons of other tests would feel what they do to the host, they use all processors, or they
-/// measure times.
+/// Programs that run alone: the daemons of other tests would feel what they do to the host, they use all processors, or
+/// they measure times.
 const ALONE: [&str; 15] = [
     "capacity",
     "chaos",
