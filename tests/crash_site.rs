@@ -8,6 +8,7 @@ use std::{
 };
 
 use hostprobe_tests::{
+    core_dump::pattern_lock,
     crash_site::{Case, build::Programs, build::source, prepare, signal, waiting},
     daemon::{Daemon, field},
     incident_events::{is, text},
@@ -341,6 +342,7 @@ fn compare_with_page(cases: &[Case], is_whole: bool) {
 #[test]
 fn a_core_dump_is_named_by_its_path_and_alert_and_explain_have_the_place() {
     let has_all = require_root() && require("gcc", "/usr/bin/gcc");
+    let _lock = has_all.then(pattern_lock);
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     if !has_all || !available(pattern.trim() == "core", "core_pattern = core") {
         return;

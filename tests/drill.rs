@@ -9,6 +9,7 @@ use std::{
 };
 
 use hostprobe_tests::{
+    core_dump::allocate,
     daemon::{Daemon, Mark},
     http,
     incident_events::{is, text},
@@ -182,7 +183,7 @@ fn an_oom_kill_stays_within_the_service_s_own_memory_cgroup() {
     let pid = lab.service.pid(&lab.daemon);
     group.add(pid).expect("it is moved");
     // What it had before is charged to the group that it was in.
-    http::get(lab.service.port, "/alloc?mb=30").expect("it answers");
+    allocate(lab.service.port, pid, 30);
     let stranger = Command::new("/bin/sleep").arg("1000").spawn().expect("sleep starts");
     let mut stranger = Ended(stranger);
     group.add(stranger.0.id()).expect("it is moved");

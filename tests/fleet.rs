@@ -35,10 +35,13 @@ fn without_nats_each_host_decides_by_itself_and_says_so_and_no_event_is_lost() {
         let mut nats = Nats::start("");
         let lab = Lab::start(|_| String::new());
         lab.know_each_other();
+        let connected = || times_said(&lab, "fleet: NATS is connected");
+        let before = connected();
         nats.kill();
         let marks = lab.marks();
-        // A connection that is away for two seconds is away.
-        std::thread::sleep(Duration::from_secs(4));
+        until("each host is alone", LONG, || {
+            times_said(&lab, "fleet: NATS cannot be reached").iter().all(|times| *times > 0).then_some(())
+        });
         lab.kill_redis();
         let (b, _) = lab.services()[1];
         let alone = |event: &Value| {
@@ -64,8 +67,28 @@ fn without_nats_each_host_decides_by_itself_and_says_so_and_no_event_is_lost() {
         let numbers: Vec<u64> = sequences.into_iter().map(|(_, sequence)| sequence).collect();
         let all: Vec<u64> = (1..=numbers.len() as u64).collect();
         assert_eq!(numbers, all, "each event once, in its order");
+        // Each host tries again in its own time, and what was heard of another before may be too old.
+        until("each host is connected again", LONG, || {
+            connected().into_iter().zip(before).all(|(now, before)| now > before).then_some(())
+        });
+        let last = revision();
+        until("the host of Redis tells its state again", LONG, || (revision() > last).then_some(()));
         one_cause(&lab);
     });
+}
+
+/// How often the log of each host has these words.
+fn times_said(lab: &Lab, words: &str) -> [usize; 3] {
+    lab.services().map(|(daemon, _)| daemon.log().matches(words).count())
+}
+
+/// The number of the latest state of the host `a` in the bucket; 0 if there is none.
+fn revision() -> u64 {
+    client::run(async {
+        let Ok(bucket) = client::jetstream().await.get_key_value("hostprobe").await else { return 0 };
+        let state = bucket.entry("state.a").await.ok().flatten();
+        state.map_or(0, |state| state.revision)
+    })
 }
 
 /// The events of a host in the stream, in its order: their ids and sequences.

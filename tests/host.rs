@@ -85,8 +85,11 @@ fn a_full_disk_is_the_cause_of_postgresqls_panic_and_its_restart_waits_for_room(
         is(event, "restart.hold", "db") && text(event, "event.reason").contains("which takes no more data")
     };
     daemon.wait_for_after(mark, waits, LONG);
-    let said = fs::read_to_string(&output).expect("its output");
-    assert!(said.contains("PANIC") && said.contains("No space left on device"), "{said}");
+    // The daemon writes the output on a thread of its own.
+    until("the output says why", LONG, || {
+        let said = fs::read_to_string(&output).expect("its output");
+        (said.contains("PANIC") && said.contains("No space left on device")).then_some(())
+    });
     let blames = |event: &Value| {
         text(event, "service.name") == "db" && text(event, "incident.cause.service") == "host"
     };

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hostprobe_tests::{
@@ -51,10 +51,8 @@ fn works_and_ends(neighbour: &Supervised, mut daemon: Daemon, within: Duration) 
     let mark = daemon.mark();
     neighbour.kill(&daemon);
     IncidentEvents::of(&daemon, mark, &neighbour.name);
-    let began = Instant::now();
     daemon.signal(Signal::TERM);
     daemon.wait(within);
-    assert!(began.elapsed() < within, "it took {:?}", began.elapsed());
 }
 
 #[test]

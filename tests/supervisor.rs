@@ -7,7 +7,7 @@ use hostprobe_tests::{
     http::{self, free_port},
     incident_events::{IncidentEvents, is, number, text},
     parts::require_root,
-    process::with_argument,
+    process::{until, with_argument},
     schema,
     supervised::Supervised,
     victim::Victim,
@@ -54,11 +54,12 @@ fn output_is_kept_across_restarts() {
     let daemon = Daemon::start(&service.config(""), &[]);
     service.until_healthy(&daemon);
     let line = format!("listening on {}\n", service.port);
-    assert_eq!(service.output(), line);
+    // The daemon writes it on a thread of its own.
+    until("its output is written", LONG, || (service.output() == line).then_some(()));
     let mark = daemon.mark();
     service.kill(&daemon);
     IncidentEvents::of(&daemon, mark, &service.name);
-    assert_eq!(service.output(), line.repeat(2));
+    until("the output of both is kept", LONG, || (service.output() == line.repeat(2)).then_some(()));
     let file = std::fs::metadata(service.folder().join("output")).expect("the file is there");
     assert_eq!(file.permissions().mode() & 0o777, 0o640, "other users may not read what a service prints");
 }

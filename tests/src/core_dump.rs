@@ -1,7 +1,7 @@
 //! Core dumps that take their time.
 
 use std::{
-    fs,
+    fs::{self, File},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,27 +14,40 @@ const LONG: Duration = Duration::from_secs(60);
 
 const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
 
-/// Core dumps go through a program that reads them late. The setting is the whole host's, so it holds only until a dump
-/// has begun.
+/// Keeps other tests, also those of other programs, from changing where core dumps go, for as long as it is held.
+///
+/// # Panics
+/// If there is no folder for temporary files.
+pub fn pattern_lock() -> File {
+    let file = File::create(std::env::temp_dir().join("hostprobe-test-core-pattern")).expect("a file");
+    file.lock().expect("it is waited for");
+    file
+}
+
+/// The core dump of a process goes through a program that reads it late. The setting is the whole host's, so it holds only
+/// until the dump has begun, and those of other processes are read at once.
 #[derive(Debug)]
 pub struct SlowDumps {
     before: String,
     folder: PathBuf,
+    _lock: File,
 }
 
 impl SlowDumps {
-    /// Each dump is read after so many seconds. The program that reads it is in this folder.
+    /// The dump of this process is read after so many seconds. The program that reads it is in this folder.
     ///
     /// # Panics
     /// If this user may not change the setting.
-    pub fn new(folder: &Path, seconds: u32) -> Self {
+    pub fn new(folder: &Path, pid: u32, seconds: u32) -> Self {
+        let lock = pattern_lock();
         let before = fs::read_to_string(CORE_PATTERN).expect("the pattern can be read");
         let (script, base) = (folder.join("dump"), folder.display());
-        let text = format!("#!/bin/sh\n: > {base}/begun\nsleep {seconds}\nwc -c > {base}/size\n");
+        let others = format!("[ $1 = {pid} ] || exec cat > /dev/null");
+        let text = format!("#!/bin/sh\n{others}\n: > {base}/begun\nsleep {seconds}\nwc -c > {base}/size\n");
         fs::write(&script, text).expect("a script is written");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it may be executed");
-        fs::write(CORE_PATTERN, format!("|{}", script.display())).expect("root may set the pattern");
-        Self { before, folder: folder.to_owned() }
+        fs::write(CORE_PATTERN, format!("|{} %p", script.display())).expect("root may set the pattern");
+        Self { before, folder: folder.to_owned(), _lock: lock }
     }
 
     pub fn until_begun(&self) {

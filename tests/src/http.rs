@@ -1,7 +1,7 @@
 //! Loopback ports, a minimal HTTP client, and the server side for the test programs.
 
 use std::{
-    collections::HashSet,
+    fs::{self, File},
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
@@ -14,24 +14,61 @@ use std::{
 /// one could take a port before its server does.
 const PORTS: Range<u16> = 16_384..32_768;
 
-/// A loopback port without a listener. One process gets no port twice.
+/// So many of them are a process's own at a time.
+const BLOCK: u16 = 128;
+
+/// The ports that are this process's own until it ends: another one could choose those that are not bound yet.
+#[derive(Debug)]
+struct OwnPorts {
+    left: Vec<u16>,
+    /// A file of each block.
+    locks: Vec<File>,
+}
+
+impl OwnPorts {
+    /// Takes a block that no process has.
+    fn take_block(&mut self) {
+        let folder = std::env::temp_dir().join("hostprobe-test-ports");
+        fs::create_dir_all(&folder).expect("there is a folder for temporary files");
+        let blocks = PORTS.len() / usize::from(BLOCK);
+        let first = random(blocks);
+        for block in (0..blocks).map(|nth| (first + nth) % blocks) {
+            let path = folder.join(block.to_string());
+            let Ok(lock) = File::open(&path).or_else(|_| File::create(&path)) else { continue };
+            if lock.try_lock().is_ok() {
+                let start = PORTS.start + u16::try_from(block).expect("there are few") * BLOCK;
+                self.left.extend(start..start + BLOCK);
+                self.locks.push(lock);
+                return;
+            }
+        }
+        panic!("no loopback port is free");
+    }
+}
+
+/// A random number below this one.
+fn random(end: usize) -> usize {
+    let random = RandomState::new().build_hasher().finish() % end as u64;
+    usize::try_from(random).expect("it is below a number of this type")
+}
+
+/// A loopback port without a listener. No process gets a port twice, nor one of another process that runs.
 ///
 /// # Panics
 /// If the host has none left.
 pub fn free_port() -> u16 {
-    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let given = given.get_or_insert_default();
-    for _ in 0..1000 {
-        // Several processes choose at the same time, so none begins with the first.
-        let random = RandomState::new().build_hasher().finish() % PORTS.len() as u64;
-        let port = PORTS.start + u16::try_from(random).expect("it is below the number of ports");
-        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            given.insert(port);
+    static OWN: Mutex<OwnPorts> = Mutex::new(OwnPorts { left: Vec::new(), locks: Vec::new() });
+    let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if own.left.is_empty() {
+            own.take_block();
+        }
+        let at = random(own.left.len());
+        let port = own.left.swap_remove(at);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
-    panic!("no loopback port is free");
 }
 
 /// Asks `http://127.0.0.1:PORT/PATH`: status and body.

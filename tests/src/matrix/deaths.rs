@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use super::{
     judge::Expected,
     row::{Measured, Row},
-    scene::{Scene, Service, victim},
+    scene::{PATIENCE, Scene, Service, victim},
     source::Source,
 };
 use crate::{
@@ -161,6 +161,7 @@ fn port_taken(row: &Row) -> Option<Measured> {
     let mut waiting = std::process::Command::new(&squatter);
     let mut waiting =
         Running::start(waiting.args(["--port", &port.to_string(), "--wait-for-port"]), Signal::KILL);
+    waiting.wait_until_it_says("waiting for", &waiting.stdout, PATIENCE);
     signal(scene.pid(API), Signal::KILL);
     let holder = waiting.pid();
     let found = scene.verdict(API, "exited");

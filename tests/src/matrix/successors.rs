@@ -121,7 +121,9 @@ fn wrapped(row: &Row) -> Option<Measured> {
     let port = free_port();
     let script = format!("{} & wait", victim(port).join(" "));
     let command = ["/bin/sh", "-c", &script].map(str::to_owned);
-    let scene = Scene::start(&[Service::exec(APP, &command, port)]);
+    // The end of the victim is an incident of its own if the shell takes its time to end.
+    let keys = "policy = { worker_died = \"ignore\" }";
+    let scene = Scene::start(&[Service::exec(APP, &command, port).keys(keys)]);
     // Without hooks, a listener is reported as one of the main process: here of the shell.
     let reported = scene.pid(APP);
     signal(children(reported).first().copied().unwrap_or(reported), Signal::KILL);

@@ -15,8 +15,9 @@ use crate::cargo::{announce, command};
 /// Programs that run at a time, each with one test at a time. Most tests wait: for a server, for a probe, until a time is over.
 const SLOTS: usize = 3;
 
-/// Programs that run alone: the daemons of other tests would feel what they do to the host, or they use all processors.
-const ALONE: [&str; 14] = [
+/// Programs that run alone: the daemons of other tests would feel what they do to the host, they use all processors, or
+/// they measure times.
+const ALONE: [&str; 15] = [
     "capacity",
     "chaos",
     "demo",
@@ -28,6 +29,7 @@ const ALONE: [&str; 14] = [
     "identity",
     "loss",
     "own_trouble",
+    "recovery",
     "sockets",
     "systemd_host_checks",
     "unit_matrix",

@@ -2,8 +2,8 @@
 //!
 //! `victim --port N [--start-delay-ms N] [--crash-at-start] [--crash-if FILE] [--wait-for-port] [--address A]
 //! [--redis N]` prints `listening on N` once it does. With a file, it crashes at start if there is one. Waiting for a
-//! port waits until the port is free. With a Redis, `/health` is 503 while that one does not answer. Every
-//! path is answered first, then the fault happens:
+//! port waits until the port is free, and prints `waiting for N` if it is not. With a Redis, `/health` is 503 while that
+//! one does not answer. Every path is answered first, then the fault happens:
 //!
 //! | path | fault |
 //! |---|---|
@@ -136,9 +136,13 @@ fn main() -> ExitCode {
 }
 
 fn listen(address: &str, port: u16, patient: bool) -> io::Result<TcpListener> {
+    let mut waits = false;
     loop {
         match TcpListener::bind((address, port)) {
             Err(error) if patient && error.kind() == io::ErrorKind::AddrInUse => {
+                if !std::mem::replace(&mut waits, true) {
+                    println!("waiting for {port}");
+                }
                 thread::sleep(Duration::from_millis(1));
             }
             done => return done,
