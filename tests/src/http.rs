@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashSet,
+    fs::File,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     ops::Range,
-    sync::{Mutex, PoisonError},
+    os::fd::AsRawFd as _,
+    sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -14,7 +16,8 @@ use std::{
 /// one could take a port before its server does.
 const PORTS: Range<u16> = 16_384..32_768;
 
-/// A loopback port without a listener. One process gets no port twice.
+/// A loopback port without a listener. One process gets no port twice, and no other one of the tests gets it while that runs:
+/// a test may count on a port that nobody serves.
 ///
 /// # Panics
 /// If the host has none left.
@@ -26,12 +29,31 @@ pub fn free_port() -> u16 {
         // Several processes choose at the same time, so none begins with the first.
         let random = RandomState::new().build_hasher().finish() % PORTS.len() as u64;
         let port = PORTS.start + u16::try_from(random).expect("it is below the number of ports");
-        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() && claim(port) {
             given.insert(port);
             return port;
         }
     }
     panic!("no loopback port is free");
+}
+
+/// Locks the byte of a file that stands for a port, until this process ends. False if another one has done so. Where the
+/// file cannot be opened, each process chooses for itself.
+fn claim(port: u16) -> bool {
+    static CLAIMS: OnceLock<Option<File>> = OnceLock::new();
+    let open = || {
+        let path = std::env::temp_dir().join("hostprobe-test-ports");
+        File::options().create(true).truncate(false).write(true).open(path).ok()
+    };
+    let Some(claims) = CLAIMS.get_or_init(open) else { return true };
+    // SAFETY: all zeros are valid for this structure of integers.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = port.into();
+    lock.l_len = 1;
+    // SAFETY: the lock outlives the call.
+    unsafe { libc::fcntl(claims.as_raw_fd(), libc::F_SETLK, &raw const lock) == 0 }
 }
 
 /// Asks `http://127.0.0.1:PORT/PATH`: status and body.
