@@ -27,14 +27,14 @@ fn mark(service: &Supervised) -> String {
     format!("{}.lines", service.name)
 }
 
-/// The lines of all files of a rotation, the oldest first.
+/// The lines of all files of a rotation, the oldest first. Of a file that a rotation moves meanwhile, there are none.
 fn lines(service: &Supervised) -> Vec<String> {
     let file = |number: usize| match number {
         0 => service.folder().join("output"),
         older => service.folder().join(format!("output.{older}")),
     };
     let count = (0..).take_while(|number| file(*number).exists()).count();
-    let text: String = (0..count).rev().map(|it| fs::read_to_string(file(it)).expect("it is read")).collect();
+    let text: String = (0..count).rev().map(|it| fs::read_to_string(file(it)).unwrap_or_default()).collect();
     text.lines().map(str::to_owned).collect()
 }
 

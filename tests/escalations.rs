@@ -5,6 +5,7 @@ use std::{net::TcpListener, thread, time::Duration};
 
 use hostprobe_tests::{
     daemon::Daemon,
+    http::free_port,
     incident_events::{is, text, wait_until_healthy},
     matrix::receiver::Receiver,
     operator::{End, Home, crash, end},
@@ -30,9 +31,9 @@ struct Port {
 
 impl Port {
     fn open() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let number = listener.local_addr().expect("an address").port();
-        Self { number, listener: Some(listener) }
+        // Not one that the end of a client could take while it is closed.
+        let number = free_port();
+        Self { number, listener: Some(listening(number)) }
     }
 
     fn close(&mut self) {
@@ -40,7 +41,7 @@ impl Port {
     }
 
     fn reopen(&mut self) {
-        self.listener = Some(TcpListener::bind(("127.0.0.1", self.number)).expect("its port is free"));
+        self.listener = Some(listening(self.number));
     }
 
     /// A service of which only the port is probed.
@@ -51,6 +52,13 @@ impl Port {
             self.number
         )
     }
+}
+
+/// Nobody accepts its connections, of which each probe leaves one: more than 128 have to fit.
+fn listening(port: u16) -> TcpListener {
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("its port is free");
+    rustix::net::listen(&listener, 4096).expect("it listens");
+    listener
 }
 
 /// What a receiver got: service, `firing` or `resolved`, and whether it is a reminder.

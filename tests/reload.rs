@@ -251,7 +251,8 @@ fn two_hundred_reloads_leak_nothing() {
     }
     assert!(small(size(daemon.pid())), "{settled:?} has become {:?}", size(daemon.pid()));
     assert!(lives(pid), "its process is the one from before");
-    assert_eq!(daemon.count(|event| event_action(event) == "agent.reload"), 200);
+    let told = || daemon.count(|event| event_action(event) == "agent.reload");
+    until("each reload is told", PATIENCE, || (told() == 200).then_some(()));
     assert_eq!(listeners(&daemon, &stays), 1);
 }
 

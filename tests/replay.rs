@@ -215,7 +215,10 @@ fn a_running_daemon_answers_questions_about_its_incidents() {
     assert!(api["since"].is_string() && api["response_time_ms"].is_number(), "{api:#}");
 
     lab.heal(|| lab.kill(Signal::KILL));
-    let explanation = ends_with(&ask(&["explain", "1"]), 0);
+    // Its last lines are read a moment after its death, and it may be healed sooner.
+    let explanation = until("the last lines", LONG, || {
+        Some(ends_with(&ask(&["explain", "1"]), 0)).filter(|page| page.contains("last lines:"))
+    });
     let position =
         |words: &str| explanation.find(words).unwrap_or_else(|| panic!("no {words:?} in\n{explanation}"));
     let order = [

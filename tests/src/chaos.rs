@@ -169,7 +169,7 @@ impl Run {
     /// All faults are over: receivers get their last messages, and the daemon ends.
     fn finish(&mut self, lab: &mut Lab) {
         let mut wrong = Vec::new();
-        if let Err(error) = lab.until_nothing_fires() {
+        if let Err(error) = lab.until_nothing_fires(&self.due) {
             wrong.push(format!("{error:#}"));
         }
         for (name, relay) in [("Alertmanager", &lab.to_alertmanager), ("webhook", &lab.webhook)] {
@@ -243,6 +243,9 @@ fn play(lab: &mut Lab, round: &Round) -> Vec<Error> {
         note(acts::settle(lab, round, planned, &pids));
     }
     note(around.end(lab, round.surroundings));
+    for planned in &round.faults {
+        note(acts::judged(lab, planned));
+    }
     wrong
 }
 

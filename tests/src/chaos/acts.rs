@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    fault::Fault,
+    fault::{End, Fault},
     lab::{LONG, Lab, Pids},
+    oracle::LOAD,
     plan::{Planned, Round},
 };
 use crate::{
@@ -130,6 +131,20 @@ fn found(lab: &Lab, planned: &Planned) -> Result<()> {
     let (name, kind) = (planned.service.name, planned.fault.kind());
     let opened = lab.wait_for(|event| is(event, "incident.open", name), LONG);
     opened.map(drop).with_context(|| format!("{name}: {}: no incident within {LONG:?}", kind.name))
+}
+
+/// Waits until hostprobe has found a fault that it heals. While the host is busy, a hang is taken for an overload.
+pub(super) fn judged(lab: &Lab, planned: &Planned) -> Result<()> {
+    let (name, kind) = (planned.service.name, planned.fault.kind());
+    if kind.end != End::Restart {
+        return Ok(());
+    }
+    let is_judged = |event: &serde_json::Value| {
+        ["incident.open", "incident.update"].iter().any(|action| is(event, action, name))
+            && !LOAD.contains(&text(event, "incident.verdict"))
+    };
+    let judged = lab.wait_for(is_judged, LONG);
+    judged.map(drop).with_context(|| format!("{name}: {}: it counts as busy for {LONG:?}", kind.name))
 }
 
 /// Kills a service each time that it serves again, until hostprobe takes it for a crash loop.

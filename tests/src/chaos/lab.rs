@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     process::{Command, Output},
     thread::sleep,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -20,6 +20,7 @@ use super::{
     oracle,
     plan::{DaemonEnd, Ending},
     services::{SERVICES, Services},
+    told,
 };
 use crate::{
     daemon::{Daemon, Mark},
@@ -212,15 +213,18 @@ impl Lab {
         Ok(services.iter().filter_map(pid).collect())
     }
 
-    /// Waits until all services are healthy and no incident is open.
+    /// Waits until all services are healthy and no incident is open, and until the stream has been read so far.
     pub(super) fn until_well(&self) -> Result<()> {
         let deadline = Instant::now() + LONG;
         loop {
-            let trouble = match self.status() {
-                Some(status) => oracle::trouble_in(&status),
+            let status = self.status();
+            let trouble = match &status {
+                Some(status) => oracle::trouble_in(status),
                 None => vec!["the page does not answer".to_owned()],
             };
-            if trouble.is_empty() {
+            let published = status.and_then(|status| status["counters"]["events"].as_u64());
+            let is_read = published.is_some_and(|published| self.daemon.lines().len() as u64 >= published);
+            if trouble.is_empty() && is_read {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -230,14 +234,19 @@ impl Lab {
         }
     }
 
-    /// Waits until no receiver takes an incident for open.
-    pub(super) fn until_nothing_fires(&self) -> Result<()> {
+    /// Waits until each receiver was told of these incidents, which opened then, and takes none for open.
+    pub(super) fn until_nothing_fires(&self, due: &BTreeMap<String, SystemTime>) -> Result<()> {
         let deadline = Instant::now() + LONG;
         loop {
             let active = http::get(self.alertmanager.port, "/api/v2/alerts?active=true");
             let is_empty = active.as_ref().is_ok_and(|(_, body)| body.trim() == "[]");
             let firing = self.webhook.firing();
-            if is_empty && firing.is_empty() {
+            // The messages about an incident that is healed soon are sent at its end.
+            let mut untold = Vec::new();
+            for (name, relay) in [("Alertmanager", &self.to_alertmanager), ("webhook", &self.webhook)] {
+                told::judge(name, relay, due, &mut untold);
+            }
+            if is_empty && firing.is_empty() && untold.is_empty() {
                 return Ok(());
             }
             if Instant::now() > deadline {

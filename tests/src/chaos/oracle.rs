@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Verdicts of services that are only slow because the host is busy. They have no action.
-const LOAD: [&str; 3] = ["overloaded", "slow", "backlog_full"];
+pub(super) const LOAD: [&str; 3] = ["overloaded", "slow", "backlog_full"];
 
 /// The verdicts of a service that fails because of another one. They have no action.
 const CAUSED_ELSEWHERE: [&str; 2] = ["dependency_down", "network"];
