@@ -29,10 +29,11 @@ fn a_command_that_exits_shows_its_last_lines_and_what_was_changed_and_no_secret(
     let service = Supervised::new();
     let (go, settings) = (service.folder().join("go"), service.folder().join("app.conf"));
     fs::write(&settings, "cheese = none").expect("the folder can be written");
+    // The next runs write to the same file, and could before its last lines are read.
     let script = format!(
-        "seq 1 30; echo \"token $TOKEN is refused\"; printf '\\033[31mred\\n' >&2; until [ -e {} ]; do sleep 0.1; done; \
-         echo out of cheese; exit 3",
-        go.display()
+        "[ -e {go} ] && exit 3; seq 1 30; echo \"token $TOKEN is refused\"; printf '\\033[31mred\\n' >&2; \
+         until [ -e {go} ]; do sleep 0.1; done; echo out of cheese; exit 3",
+        go = go.display()
     );
     let config = format!(
         "[http]\nlisten = \"\"\n{}environment = {{ TOKEN = \"hunter2-hunter2\" }}\n",
@@ -72,7 +73,9 @@ fn a_unit_that_dies_shows_what_its_last_run_wrote_to_the_journal() {
     }
     let Some(systemd) = SystemdLab::for_test() else { return };
     systemd.start_journal().expect("the journal starts");
-    let script = "echo run $$; until [ -e /run/go ]; do sleep 0.1; done; rm /run/go; echo out of cheese >&2; kill -SEGV $$";
+    // The journal has its words before it dies, however late it takes them in.
+    let script = "echo run $$; until [ -e /run/go ]; do sleep 0.1; done; rm /run/go; echo out of cheese >&2; \
+                  journalctl --sync; kill -SEGV $$";
     let unit = format!("[Service]\nExecStart=/bin/sh -c '{}'\nRestart=no\n", script.replace('$', "$$"));
     systemd.write_unit("api.service", &unit).expect("the unit is written");
     systemd.systemctl(&["start", "api.service"]).expect("the unit starts");
