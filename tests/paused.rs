@@ -190,9 +190,10 @@ fn job_control_does_not_stop_a_supervised_command() {
 
 /// Crashes a service whose dump takes so long, and returns its incident and the size of the dump.
 fn crash_with_dump(service: &Supervised, daemon: &Daemon, seconds: u32) -> (Value, u64) {
-    allocate(service.port, main_of(service), 200);
+    let main = main_of(service);
+    allocate(service.port, main, 200);
     let mark = daemon.mark();
-    let dumps = SlowDumps::new(service.folder(), seconds);
+    let dumps = SlowDumps::new(service.folder(), main, seconds);
     drop(http::get(service.port, "/segv"));
     dumps.until_begun();
     drop(dumps);
@@ -256,9 +257,10 @@ fn the_core_dump_of_a_wrappers_command_is_left_to_finish() {
     let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{config}{probe}"), &[]);
     service.until_healthy(&daemon);
     std::thread::sleep(Duration::from_secs(1));
-    allocate(service.port, main_of(&service), 200);
+    let main = main_of(&service);
+    allocate(service.port, main, 200);
     let mark = daemon.mark();
-    let dumps = SlowDumps::new(service.folder(), 13);
+    let dumps = SlowDumps::new(service.folder(), main, 13);
     drop(http::get(port, "/segv"));
     dumps.until_begun();
     drop(dumps);
@@ -296,6 +298,7 @@ fn a_service_that_hangs_while_it_is_traced_is_restarted_after_the_trace() {
         Command::new("/usr/bin/strace").args(["-f", "-o", "/dev/null", "-p", &main]),
         Signal::TERM,
     );
+    strace.wait_until_it_says("attached", &strace.stderr, LONG);
     std::thread::sleep(Duration::from_secs(2));
     // A service that is traced and answers is healthy.
     let opened = daemon.since(mark).iter().filter(|event| event_action(event) == "incident.open").count();

@@ -1,7 +1,7 @@
 //! Core dumps that take their time.
 
 use std::{
-    fs,
+    fs::{self, File},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,27 +14,42 @@ const LONG: Duration = Duration::from_secs(60);
 
 const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
 
-/// Core dumps go through a program that reads them late. The setting is the whole host's, so it holds only until a dump
-/// has begun.
+/// Core dumps go through a program that reads that of one process late, and no other. The setting is the whole host's, so
+/// it holds only until that dump has begun.
 #[derive(Debug)]
 pub struct SlowDumps {
     before: String,
     folder: PathBuf,
+    _alone: File,
+}
+
+/// Keeps the setting as it is until it is dropped: a test that is to change it waits, one of another program as well.
+///
+/// # Panics
+/// If there can be no file for that.
+pub fn alone() -> File {
+    let path = std::env::temp_dir().join("hostprobe-test-core-pattern");
+    let file = File::create(path).expect("a temporary file");
+    file.lock().expect("it can be locked");
+    file
 }
 
 impl SlowDumps {
-    /// Each dump is read after so many seconds. The program that reads it is in this folder.
+    /// The dump of this process is read after so many seconds. The program that reads it is in this folder.
     ///
     /// # Panics
     /// If this user may not change the setting.
-    pub fn new(folder: &Path, seconds: u32) -> Self {
+    pub fn new(folder: &Path, pid: u32, seconds: u32) -> Self {
+        let alone = alone();
         let before = fs::read_to_string(CORE_PATTERN).expect("the pattern can be read");
         let (script, base) = (folder.join("dump"), folder.display());
-        let text = format!("#!/bin/sh\n: > {base}/begun\nsleep {seconds}\nwc -c > {base}/size\n");
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = {pid} ] || exit 0\n: > {base}/begun\nsleep {seconds}\nwc -c > {base}/size\n"
+        );
         fs::write(&script, text).expect("a script is written");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it may be executed");
-        fs::write(CORE_PATTERN, format!("|{}", script.display())).expect("root may set the pattern");
-        Self { before, folder: folder.to_owned() }
+        fs::write(CORE_PATTERN, format!("|{} %p", script.display())).expect("root may set the pattern");
+        Self { before, folder: folder.to_owned(), _alone: alone }
     }
 
     pub fn until_begun(&self) {

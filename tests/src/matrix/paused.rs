@@ -108,8 +108,9 @@ fn hangs_under_strace(row: &Row) -> Option<Measured> {
 fn slow_dump(row: &Row) -> Option<Measured> {
     let (scene, port) = start()?;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    allocate(port, scene.pid(API), DUMPED);
-    let dumps = SlowDumps::new(folder.path(), 3);
+    let pid = scene.pid(API);
+    allocate(port, pid, DUMPED);
+    let dumps = SlowDumps::new(folder.path(), pid, 3);
     let _ = http::get(port, "/segv");
     dumps.until_begun();
     drop(dumps);
