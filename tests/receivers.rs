@@ -38,8 +38,8 @@ fn fake_slack() -> FakeService {
     FakeService::start(&json!({"ok": true, "channel": "C024BE91L", "ts": "1503435956.000247"}))
 }
 
-/// Waits until the state directory has that a receiver was told of a silence with this reason. The message's event comes
-/// before that.
+/// Waits until the state directory has that a receiver was told of a silence with this reason. The message's event may
+/// come before that.
 #[track_caller]
 fn until_kept(home: &Home, reason: &str) {
     let is_such = |saved: &Value| {

@@ -14,8 +14,8 @@ const LONG: Duration = Duration::from_secs(60);
 
 const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
 
-/// Core dumps go through a program that reads that of one process late, and no other. The setting is the whole host's, so
-/// it holds only until that dump has begun.
+/// Core dumps go through a program that reads that of one process late, and no other. The setting is the whole host's,
+/// so it holds only until that dump has begun.
 #[derive(Debug)]
 pub struct SlowDumps {
     before: String,
