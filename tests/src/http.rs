@@ -2,10 +2,12 @@
 
 use std::{
     collections::HashSet,
+    fs::File,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     ops::Range,
+    os::fd::AsRawFd as _,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -14,20 +16,48 @@ use std::{
 /// one could take a port before its server does.
 const PORTS: Range<u16> = 16_384..32_768;
 
-/// A loopback port without a listener. One process gets no port twice.
+/// The ports that this process has been given.
+struct Given {
+    ports: HashSet<u16>,
+    /// The same for all processes of this user. Each locks the bytes whose numbers are its ports.
+    locks: File,
+}
+
+impl Given {
+    fn none() -> Self {
+        let name = format!("hostprobe-test-ports-{}", rustix::process::geteuid().as_raw());
+        let locks = File::create(std::env::temp_dir().join(name)).expect("a temporary file");
+        Self { ports: HashSet::new(), locks }
+    }
+
+    /// Whether a port is given to this process, and was to no living one.
+    fn reserve(&mut self, port: u16) -> bool {
+        let lock = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: port.into(),
+            l_len: 1,
+            l_pid: 0,
+        };
+        // SAFETY: the lock is valid, and outlives the call.
+        let locked = unsafe { libc::fcntl(self.locks.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0;
+        locked && self.ports.insert(port)
+    }
+}
+
+/// A loopback port without a listener. It is given once as long as this process lives, also by other ones.
 ///
 /// # Panics
 /// If the host has none left.
 pub fn free_port() -> u16 {
-    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    static GIVEN: Mutex<Option<Given>> = Mutex::new(None);
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
-    let given = given.get_or_insert_default();
+    let given = given.get_or_insert_with(Given::none);
     for _ in 0..1000 {
         // Several processes choose at the same time, so none begins with the first.
         let random = RandomState::new().build_hasher().finish() % PORTS.len() as u64;
         let port = PORTS.start + u16::try_from(random).expect("it is below the number of ports");
-        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            given.insert(port);
+        if given.reserve(port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
