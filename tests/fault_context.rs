@@ -29,14 +29,14 @@ fn a_command_that_exits_shows_its_last_lines_and_what_was_changed_and_no_secret(
     let service = Supervised::new();
     let (go, settings) = (service.folder().join("go"), service.folder().join("app.conf"));
     fs::write(&settings, "cheese = none").expect("the folder can be written");
-    // The next runs write to the same file, and could before its last lines are read.
     let script = format!(
-        "[ -e {go} ] && exit 3; seq 1 30; echo \"token $TOKEN is refused\"; printf '\\033[31mred\\n' >&2; \
-         until [ -e {go} ]; do sleep 0.1; done; echo out of cheese; exit 3",
-        go = go.display()
+        "seq 1 30; echo \"token $TOKEN is refused\"; printf '\\033[31mred\\n' >&2; until [ -e {} ]; do sleep 0.1; done; \
+         echo out of cheese; exit 3",
+        go.display()
     );
+    // A next run would write to the same file before the last lines of this one are read.
     let config = format!(
-        "[http]\nlisten = \"\"\n{}environment = {{ TOKEN = \"hunter2-hunter2\" }}\n",
+        "[http]\nlisten = \"\"\n{}environment = {{ TOKEN = \"hunter2-hunter2\" }}\n[service.restart]\nenabled = false\n",
         service.service(&["/bin/sh", "-c", &script, &format!("--config={}", settings.display())])
     );
     let daemon = Daemon::start(&config, &[]);
