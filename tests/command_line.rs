@@ -13,7 +13,7 @@ use hostprobe_tests::{
     http::{self, free_port},
     incident_events::{IncidentEvents, is, text},
     parts::{built, require_root},
-    process::with_argument,
+    process::{until, with_argument},
     program::{NOBODY, ProgramCopy},
     schema,
     supervised::Supervised,
@@ -175,14 +175,14 @@ fn a_port_that_is_in_use_costs_the_http_page_only() {
     if !require_root() {
         return;
     }
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("its address");
-    let _holder = TcpListener::bind(taken).expect("it can be taken");
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let taken = holder.local_addr().expect("its address");
     let service = Supervised::new();
     let config = service.config("").replace("listen = \"\"", &format!("listen = \"{taken}\""));
     let daemon = Daemon::start(&config, &[]);
     daemon.ready();
-    let said = daemon.log();
-    assert!(said.contains(&format!("{taken}: another process already listens there")), "{said}");
+    let words = format!("{taken}: another process already listens there");
+    until("the log says it", LONG, || daemon.log().contains(&words).then_some(()));
     service.until_healthy(&daemon);
     let mark = daemon.mark();
     service.kill(&daemon);
@@ -257,7 +257,7 @@ fn sigterm_ends_the_daemon_and_what_it_started() {
     schema::has_no_gap(&events);
     let last = events.last().expect("events");
     assert_eq!((event_action(last), text(last, "event.reason")), ("agent.stop", "SIGTERM"));
-    assert_eq!(daemon.count(|event| event_action(event) == "incident.open"), 0);
+    assert_eq!(daemon.count(|event| is(event, "incident.open", &service.name)), 0);
     let exits: Vec<_> = events.iter().filter(|event| event_action(event) == "process.exit").collect();
     let own = exits.iter().filter(|event| is(event, "process.exit", &service.name)).count();
     assert_eq!(own, 2, "both exits are reported: {exits:#?}\n{}", daemon.log());

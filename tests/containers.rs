@@ -14,7 +14,7 @@ use hostprobe_tests::{
     parts::require_root,
     podman::Podman,
     podman_service::PodmanService,
-    process::{children, kill, peak_resident},
+    process::{children, kill, peak_resident, until},
 };
 use serde_json::Value;
 
@@ -236,7 +236,10 @@ fn a_failed_health_check_of_the_engine_leads_to_a_restart() {
     let summary = text(&opened, "incident.summary");
     assert!(summary.contains("health check") && summary.contains("/well"), "{summary}");
     daemon.wait_for_after(mark, |event| is(event, "restart.done", "web"), LONG);
-    // The restart has to prove itself by the same check.
+    // The restart has to prove itself by the same check, which fails before its command has made the file.
+    until("the command has begun", LONG, || {
+        lab.podman.execute(&lab.name, &["/bin/cat", "/well"]).status.success().then_some(())
+    });
     check();
     daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "web"), LONG);
     assert_eq!(daemon.count(|event| is(event, "restart.request", "web")), 1);

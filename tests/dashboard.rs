@@ -212,6 +212,7 @@ fn texts_of_others_are_shown_as_texts() {
     let config = home.config(&services).replace("listen = \"\"", &format!("listen = \"127.0.0.1:{port}\""));
     let Some(browser) = Browser::open(port) else { return };
     let daemon = Daemon::start(&config, &[]);
+    daemon.ready();
     browser.show("");
     browser.until_it_shows(&["cache", SHOWN]);
     let logged = |event: &Value| {

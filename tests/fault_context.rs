@@ -34,8 +34,9 @@ fn a_command_that_exits_shows_its_last_lines_and_what_was_changed_and_no_secret(
          echo out of cheese; exit 3",
         go.display()
     );
+    // A next run would write to the same file before the last lines of this one are read.
     let config = format!(
-        "[http]\nlisten = \"\"\n{}environment = {{ TOKEN = \"hunter2-hunter2\" }}\n",
+        "[http]\nlisten = \"\"\n{}environment = {{ TOKEN = \"hunter2-hunter2\" }}\n[service.restart]\nenabled = false\n",
         service.service(&["/bin/sh", "-c", &script, &format!("--config={}", settings.display())])
     );
     let daemon = Daemon::start(&config, &[]);
@@ -72,7 +73,9 @@ fn a_unit_that_dies_shows_what_its_last_run_wrote_to_the_journal() {
     }
     let Some(systemd) = SystemdLab::for_test() else { return };
     systemd.start_journal().expect("the journal starts");
-    let script = "echo run $$; until [ -e /run/go ]; do sleep 0.1; done; rm /run/go; echo out of cheese >&2; kill -SEGV $$";
+    // The journal has its words before it dies, however late it takes them in.
+    let script = "echo run $$; until [ -e /run/go ]; do sleep 0.1; done; rm /run/go; echo out of cheese >&2; \
+                  journalctl --sync; kill -SEGV $$";
     let unit = format!("[Service]\nExecStart=/bin/sh -c '{}'\nRestart=no\n", script.replace('$', "$$"));
     systemd.write_unit("api.service", &unit).expect("the unit is written");
     systemd.systemctl(&["start", "api.service"]).expect("the unit starts");

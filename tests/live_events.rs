@@ -137,7 +137,9 @@ fn a_page_sees_each_event_and_misses_none_when_it_comes_back() {
     assert_eq!(sequences, (before + 1..=before + sequences.len() as i64).collect::<Vec<_>>());
     assert!(missed.iter().any(|sent| text(&sent.data, "event.reason") == "while it was away"), "{missed:?}");
 
-    // What it gets is what the daemon writes.
+    // What it gets is what the daemon writes, in the same order.
+    let latest = &missed.last().expect("an event").data;
+    daemon.wait_for(|event| event == latest, PATIENCE);
     let events = daemon.events();
     for sent in seen.iter().chain(&missed) {
         assert!(events.contains(&sent.data), "{:#}", sent.data);
@@ -218,7 +220,7 @@ fn a_person_follows_the_events_over_a_restart_of_the_daemon() {
     let events: Vec<Value> =
         all.stdout.all().iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert!(events.iter().any(|event| event_action(event) == "agent.stop"), "{events:#?}");
-    assert!(daemon.count(action("operator.command")) > 0);
+    daemon.wait_for(action("operator.command"), PATIENCE);
 }
 
 #[test]

@@ -21,6 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const UNIT: &str = "api.service";
 
+/// An incident of a service. The host may have its own.
+fn opens<'s>(service: &'s str) -> impl Fn(&Value) -> bool + 's {
+    move |event| is(event, "incident.open", service)
+}
+
 /// A unit, and daemons that watch it one after the other.
 struct UnitLab {
     systemd: SystemdLab,
@@ -98,7 +103,7 @@ fn a_unit_s_stop_outlives_the_daemon_and_a_start_ends_it() {
         // Longer than its probes need to count as failed.
         std::thread::sleep(Duration::from_secs(3));
         assert_eq!(lab.show("ActiveState"), "inactive");
-        assert_eq!(daemon.count(action("incident.open")), 0);
+        assert_eq!(daemon.count(opens("api")), 0);
     }
 
     let mark = daemon.mark();
@@ -109,7 +114,7 @@ fn a_unit_s_stop_outlives_the_daemon_and_a_start_ends_it() {
     commanded(&daemon, mark, "start", "it is replaced");
     daemon.wait_for_after(mark, becomes("api", "healthy"), PATIENCE);
     assert_eq!(lab.home.status("api")["orders"], Value::Null);
-    assert_eq!(daemon.count(action("incident.open")), 0);
+    assert_eq!(daemon.count(opens("api")), 0);
     assert_eq!(lab.home.done(&["start", "api"]), "api: it runs already\n");
 }
 
@@ -124,7 +129,7 @@ fn a_pause_outlives_the_daemon_and_what_is_still_wrong_at_its_end_is_acted_on() 
     let held = |event: &Value| is(event, "restart.hold", "api");
     let hold = daemon.wait_for_after(mark, held, PATIENCE);
     assert_eq!(text(&hold, "event.reason"), "paused by root: a test");
-    let opened = daemon.wait_for_after(mark, action("incident.open"), PATIENCE);
+    let opened = daemon.wait_for_after(mark, opens("api"), PATIENCE);
     assert_eq!(text(&opened, "incident.verdict"), "killed");
     let suppressed = daemon.wait_for_after(mark, action("alert.suppress"), PATIENCE);
     assert_eq!(text(&suppressed, "incident.id"), text(&opened, "incident.id"));
@@ -162,13 +167,13 @@ fn a_restart_on_request_is_no_incident_and_an_incident_can_be_acknowledged() {
     assert_eq!(text(&done, "restart.reason"), "restarted by root: new certificate");
     daemon.wait_for_after(mark, becomes("api", "healthy"), PATIENCE);
     assert_ne!(lab.show("InvocationID"), before);
-    assert_eq!(daemon.count(action("incident.open")), 0);
+    assert_eq!(daemon.count(opens("api")), 0);
     assert_eq!(daemon.count(action("restart.request")), 0);
 
     lab.home.done(&["pause", "api"]);
     let mark = daemon.mark();
     lab.kill();
-    let opened = daemon.wait_for_after(mark, action("incident.open"), PATIENCE);
+    let opened = daemon.wait_for_after(mark, opens("api"), PATIENCE);
     let id = text(&opened, "incident.id").to_owned();
     lab.home.done(&["ack", &id, "--for", "4h", "--reason", "known"]);
     let event = commanded(&daemon, mark, "ack", "known");
@@ -203,10 +208,10 @@ fn a_stopped_command_is_not_started_by_the_next_daemon() {
     home.done(&["start", name]);
     until("it answers", PATIENCE, || http::get(service.port, "/health").ok());
     daemon.wait_for(becomes(name, "healthy"), PATIENCE);
-    assert_eq!(daemon.count(action("incident.open")), 0);
+    assert_eq!(daemon.count(opens(name)), 0);
     home.done(&["restart", name]);
     until("it answers again", PATIENCE, || http::get(service.port, "/health").ok());
-    assert_eq!(daemon.count(action("incident.open")), 0);
+    assert_eq!(daemon.count(opens(name)), 0);
 }
 
 #[test]

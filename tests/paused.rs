@@ -298,6 +298,7 @@ fn a_service_that_hangs_while_it_is_traced_is_restarted_after_the_trace() {
         Command::new("/usr/bin/strace").args(["-f", "-o", "/dev/null", "-p", &main]),
         Signal::TERM,
     );
+    strace.wait_until_it_says("attached", &strace.stderr, LONG);
     std::thread::sleep(Duration::from_secs(2));
     // A service that is traced and answers is healthy.
     let opened = daemon.since(mark).iter().filter(|event| event_action(event) == "incident.open").count();

@@ -213,7 +213,7 @@ fn localhost_is_well_at_either_address_also_while_the_other_one_is_silent() {
         until("nginx listens", LONG, || std::net::TcpStream::connect(("::1", port)).ok());
         // IPv4 drops what is sent to the port.
         let _silent = Firewall::with_target(port, &["DROP"]);
-        let times = "interval = \"200ms\"\ntimeout = \"400ms\"\nfailures = 3";
+        let times = "interval = \"200ms\"\ntimeout = \"1s\"\nfailures = 3";
         let probe = |name: &str, target: &str| {
             format!("[[service]]\nname = \"{name}\"\n[[service.probe]]\n{target}\n{times}\n")
         };

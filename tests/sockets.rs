@@ -11,7 +11,7 @@ use hostprobe::sensor::loss::LossClass;
 use hostprobe_tests::{
     daemon::{Daemon, field},
     http::free_port,
-    incident_events::{is, listening_pid, number, text},
+    incident_events::{is, listening_pid, number, text, wait_until_healthy},
     parts::{built, require, require_root},
     process::{Running, until},
     schema,
@@ -282,7 +282,7 @@ fn a_crowd_of_connections_does_not_displace_those_from_before_the_watch() {
     client.wait_until_it_says("connected", &client.stdout, LONG);
     let (stream, _) = listener.accept().expect("the client connects");
     std::fs::write(pidfile.path(), client.pid().to_string()).expect("it is written");
-    daemon.wait_for(|event| is(event, "service.state", "client"), LONG);
+    wait_until_healthy(&daemon, "client");
     // The daemon looks every second for connections from before the watch.
     std::thread::sleep(Duration::from_secs(3));
     let _crowd = crowd();
