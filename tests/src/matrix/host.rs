@@ -1,6 +1,6 @@
 //! The host, or a service's share of it, is too busy.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use super::{
     judge::Expected,
@@ -14,7 +14,10 @@ use crate::{
     parts::{available, built, require_root},
     process::Running,
 };
-use rustix::process::Signal;
+use rustix::{
+    process::{Pid, Signal},
+    thread::{CpuSet, sched_setaffinity},
+};
 
 pub(super) const ROWS: &[Row] = &[Row {
     number: "16",
@@ -41,10 +44,13 @@ fn starved(row: &Row) -> Option<Measured> {
     let services = NAMES.map(|name| Service::victim(name, free_port()));
     let scene = Scene::start(&services);
     for name in NAMES {
-        little.add(scene.pid(name)).expect("it is moved");
+        let pid = scene.pid(name);
+        little.add(pid).expect("it is moved");
+        keep_on_one_processor(pid);
     }
-    let mut busy = Command::new(built("busy_loop"));
-    let busy = Running::start(busy.args(["--threads", "64"]), Signal::KILL);
+    let mut busy = Command::new("/usr/bin/taskset");
+    busy.args(["--cpu-list", "0"]).arg(built("busy_loop")).args(["--threads", "64"]);
+    let busy = Running::start(&mut busy, Signal::KILL);
     much.add(busy.pid()).expect("it is moved");
     let found = scene.verdict(NAMES[0], "overloaded");
     if found.is_some() {
@@ -58,4 +64,16 @@ fn starved(row: &Row) -> Option<Measured> {
     scene.more_probes();
     let expected = Expected { service: NAMES[0], resolved: true, ..Expected::default() };
     Some(scene.judge(row, &expected))
+}
+
+/// Keeps the threads of a process on the first processor, so that what else runs on this host has the others.
+fn keep_on_one_processor(pid: u32) {
+    let mut first = CpuSet::new();
+    first.set(0);
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
+    for thread in threads.flatten() {
+        let id = thread.file_name().to_str().and_then(|id| Pid::from_raw(id.parse().ok()?));
+        // One that has just ended need not be kept.
+        let _ = sched_setaffinity(id, &first);
+    }
 }
