@@ -198,6 +198,30 @@ fn a_probe_of_a_port_or_an_address_that_the_service_never_had_is_held() {
 }
 
 #[test]
+fn an_answer_that_was_never_right_is_held() {
+    if !require_root() {
+        return;
+    }
+    let folder = TempDir::new().expect("a folder");
+    let cases = [
+        ("failing", "500", ""),
+        ("status", "204", "expect = { status = [200] }"),
+        ("body", "200 starting", "expect = { body_contains = \"ready\" }"),
+    ];
+    let mut services = String::new();
+    for (name, answer, expected) in cases {
+        let port = free_port();
+        let server = format!("listen 127.0.0.1:{port}; return {answer};");
+        let main = "daemon off; master_process off;";
+        let Some(command) = nginx(folder.path(), name, main, &server) else { return };
+        let probe = format!("http = \"http://127.0.0.1:{port}/\"\n{expected}");
+        services += &service(name, &command, &probe, QUICK, folder.path());
+    }
+    let mut daemon = start(&services);
+    all_are_held(&mut daemon, &cases.map(|(name, ..)| name), "never answered this probe rightly");
+}
+
+#[test]
 fn a_probe_of_the_wrong_protocol_is_held() {
     if !require_root() || !require("redis-server", Redis::PROGRAM) {
         return;

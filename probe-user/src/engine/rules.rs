@@ -6,7 +6,9 @@ mod failure;
 #[cfg(test)]
 mod markdown;
 
-pub use failure::{Impact, Mend, NEVER_WELL, Obstacle, Origin, UNANSWERED, of as of_failure, of_obstacle};
+pub use failure::{
+    Impact, Mend, NEVER_RIGHT, NEVER_WELL, Obstacle, Origin, UNANSWERED, of as of_failure, of_obstacle,
+};
 
 use crate::fact::Verdict;
 

@@ -84,6 +84,10 @@ pub enum Obstacle {
 pub const UNANSWERED: &str =
     "it has never answered this probe: a restart changes neither its address nor its protocol";
 
+/// The same where there are answers.
+pub const NEVER_RIGHT: &str =
+    "it has never answered this probe rightly: a restart changes neither the question nor what is expected";
+
 /// The same for a check of the user's.
 pub const NEVER_WELL: &str =
     "its check has never succeeded: a restart changes neither the check nor its arguments";
@@ -132,7 +136,7 @@ pub const fn of(failure: ProbeFailure) -> FailureRule {
         Failure::Unreachable        => (Network,       Network,       Network,       Hold,              Here,        Fails,    "a restart does not mend the network"),
         Failure::Dns                => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart does not make a name resolve"),
         Failure::Tls                => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart does not change what the two sides accept: certificates, names, versions"),
-        Failure::Status             => (Unhealthy,     Unhealthy,     Unhealthy,     Restart,           OrElsewhere, Fails,    "it reports a failure of its own, which a start may end"),
+        Failure::Status             => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "it reports a failure of its own, which a start may end"),
         Failure::Body               => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "it reports something else than health, which a start may end"),
         Failure::Protocol           => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "its answers make no sense, which a start may end"),
         Failure::Auth               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the service works and does not let the probe in: a restart gives the probe no rights"),

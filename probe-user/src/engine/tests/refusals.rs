@@ -170,8 +170,17 @@ fn a_service_that_does_nothing_after_its_grace_is_restarted() {
 }
 
 #[test]
-fn a_probe_of_the_wrong_protocol_is_held_until_it_has_been_answered_once() {
-    for failure in [ProbeFailure::Protocol, ProbeFailure::Reset, ProbeFailure::Body, ProbeFailure::Timeout] {
+fn a_probe_that_asks_or_expects_the_wrong_thing_is_held_until_it_has_been_answered_rightly() {
+    const NO_ANSWER: &str = "it has never answered this probe";
+    const NO_RIGHT_ONE: &str = "no answer to this probe was ever right";
+    let failures = [
+        (ProbeFailure::Protocol, NO_ANSWER),
+        (ProbeFailure::Reset, NO_ANSWER),
+        (ProbeFailure::Timeout, NO_ANSWER),
+        (ProbeFailure::Status, NO_RIGHT_ONE),
+        (ProbeFailure::Body, NO_RIGHT_ONE),
+    ];
+    for (failure, why) in failures {
         let mut lab = unanswered();
         let fail = |lab: &mut Lab| {
             for _ in 0..6 {
@@ -182,7 +191,7 @@ fn a_probe_of_the_wrong_protocol_is_held_until_it_has_been_answered_once() {
         };
         fail(&mut lab);
         assert_eq!((lab.incidents()[0].1, lab.restarts_asked()), (Verdict::Unhealthy, 0), "{failure:?}");
-        assert!(summary(&lab).contains("it has never answered this probe"), "{}", summary(&lab));
+        assert!(summary(&lab).contains(why), "{}", summary(&lab));
         lab.answer(ProbeOutcome::Ok);
         fail(&mut lab);
         assert_eq!(lab.restarts_asked(), 1, "{failure:?}");

@@ -64,14 +64,15 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
     let rule = rules::of_failure(failure);
     if rule.mend == Mend::RestartIfAnswered && !is_proved(circumstances) {
         let port = circumstances.port.filter(|_| failure == ProbeFailure::Refused);
-        let is_check = failure == ProbeFailure::PluginCritical;
-        let (why, reason) = match is_check {
-            true => {
-                ("this check has never succeeded, so see whether its command is right", rules::NEVER_WELL)
-            }
-            false => {
-                ("it has never answered this probe, so check its address and its protocol", rules::UNANSWERED)
-            }
+        let (why, reason) = if failure == ProbeFailure::PluginCritical {
+            ("this check has never succeeded, so see whether its command is right", rules::NEVER_WELL)
+        } else if matches!(failure, ProbeFailure::Status | ProbeFailure::Body) {
+            (
+                "no answer to this probe was ever right, so check what it asks for and expects",
+                rules::NEVER_RIGHT,
+            )
+        } else {
+            ("it has never answered this probe, so check its address and its protocol", rules::UNANSWERED)
         };
         let why = port.map_or_else(
             || why.to_owned(),
@@ -459,13 +460,13 @@ mod tests {
 
     #[test]
     fn a_probe_that_was_never_answered_may_be_wrong_itself() {
-        for failure in [Refused, Reset, Protocol, Body, Timeout, ConnectTimeout] {
+        let unanswered =
+            [Refused, Reset, Protocol, Timeout, ConnectTimeout].map(|it| (it, rules::UNANSWERED));
+        let never_right = [Status, Body].map(|it| (it, rules::NEVER_RIGHT));
+        for (failure, reason) in unanswered.into_iter().chain(never_right) {
             let new = Circumstances { proved: false, ..alive(failure) };
             let (finding, remedy) = of_failures(&new);
-            assert_eq!(
-                (finding.verdict, remedy),
-                (Verdict::Unhealthy, Remedy::Hold(rules::UNANSWERED.into()))
-            );
+            assert_eq!((finding.verdict, remedy), (Verdict::Unhealthy, Remedy::Hold(reason.into())));
             assert!(matches!(of_failures(&alive(failure)).1, Remedy::Restart), "{failure:?}");
         }
         let new = Circumstances { proved: false, ..alive(Timeout) };
@@ -479,8 +480,7 @@ mod tests {
         };
         let waits = Examination { queue: Some(queue), ..examined(0, 0) };
         assert_eq!(verdict(&Circumstances { examination: Some(&waits), ..new }), Verdict::Hung);
-        let (idle, failed) = (examined(0, 0), Circumstances { failure: Status, ..new });
+        let idle = examined(0, 0);
         assert_eq!(verdict(&Circumstances { examination: Some(&idle), ..new }), Verdict::Unhealthy);
-        assert_eq!(of_failures(&failed).1, Remedy::Restart, "it speaks the protocol, and says that it fails");
     }
 }
