@@ -232,7 +232,8 @@ impl Executor {
             Effect::GatherContext { service, invocation, since, for_memory } => {
                 if let Some(watched) = config.service(service) {
                     let lines = self.container_lines(watched);
-                    self.inspector.gather_context(watched, invocation, since, for_memory, lines);
+                    let run = self.supervised.get(&service).map(SupervisedProcess::output_run);
+                    self.inspector.gather_context(watched, (invocation, run), since, for_memory, lines);
                 }
             }
             Effect::FindPortHolder { service, ports } => self.inspector.find_port_holder(service, ports),
