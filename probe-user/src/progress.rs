@@ -60,6 +60,12 @@ impl Progress {
         is_in_time.then(|| Awaited { progress: self.clone(), number, until: Instant::now() + limit })
     }
 
+    /// The same, after one that was too late as well: for what holds up nobody. None once the thread has ended.
+    pub fn patiently(&self, number: u64, limit: Duration) -> Option<Awaited> {
+        let has_ended = self.lock().done == ENDED;
+        (!has_ended).then(|| Awaited { progress: self.clone(), number, until: Instant::now() + limit })
+    }
+
     /// It stays usable if a thread panicked: each change of it is whole.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -133,5 +139,19 @@ mod tests {
         progress.set(1);
         progress.until(2, limit).unwrap().done().await;
         assert!(progress.until(3, limit).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_holds_up_nobody_waits_after_work_that_was_too_late() {
+        let progress = Progress::default();
+        progress.until(1, Duration::ZERO).unwrap().wait();
+        assert!(progress.until(1, LONG).is_none());
+        let (patient, limited) = (progress.patiently(1, LONG).unwrap(), Duration::from_millis(20));
+        let begun = Instant::now();
+        progress.patiently(1, limited).unwrap().done().await;
+        assert!(begun.elapsed() >= limited);
+        let (_, ()) = tokio::join!(async { progress.set(1) }, patient.done());
+        progress.end();
+        assert!(progress.patiently(2, LONG).is_none());
     }
 }

@@ -73,6 +73,10 @@ impl RotatedFile {
         }
     }
 
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// `signal(7)`
+const SIGKILL: u32 = 9;
+
 /// Both sources, and what each hook's records come from.
 pub struct Sensors {
     /// None if no program is attached.
@@ -117,13 +120,15 @@ impl Sensors {
     /// returns, and about every second: records that are not urgent wake nothing.
     ///
     /// A fallback's exit comes after what the hooks report of the same process, and a fallback's scan of sockets last:
-    /// a listener is gone with its process.
+    /// a listener is gone with its process. An OOM kill comes before the exit that follows it, from the log as well.
     pub fn drain(&mut self, out: &mut Vec<Record>) {
         let from = out.len();
         self.fallback.drain(out);
         let exits: Vec<Record> = out.extract_if(from.., |it| matches!(it, Record::Exit(_))).collect();
         if let Some(ebpf) = &mut self.ebpf {
+            let hooks = out.len();
             ebpf.drain(out);
+            add_late_ooms(out, hooks, |late| self.fallback.drain_ooms(late));
         }
         out.extend(exits);
         self.fallback.drain_sockets(out);
@@ -225,6 +230,18 @@ impl Sensors {
     }
 }
 
+/// The log was read before the hooks' records, which begin at `from`. A kill between the two is in the log by now, and comes
+/// before the exit that follows it. Only where something was killed is the log read again.
+fn add_late_ooms(out: &mut Vec<Record>, from: usize, read: impl FnOnce(&mut Vec<Record>)) {
+    let is_kill =
+        |record: &Record| matches!(record, Record::Exit(exit) if exit.status.signal() == Some(SIGKILL));
+    let Some(first) = out.iter().skip(from).position(is_kill) else { return };
+    let mut late = Vec::new();
+    read(&mut late);
+    let at = from + first;
+    out.splice(at..at, late);
+}
+
 /// Every hook with the reason why none is attached: its own, if it has one.
 fn none_attached(error: &LoadError) -> Vec<Attachment> {
     if let LoadError::NoHook(attachments) = error {
@@ -240,3 +257,6 @@ fn none_attached(error: &LoadError) -> Vec<Attachment> {
     };
     Hook::ALL.map(attachment).to_vec()
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,7 @@ use crate::{
     descriptors,
     fact::{ProcessKey, ServiceId},
     host::{FileId, OwnCgroup, Owner, PidScope, ProcReader},
+    output_runs::{OutputRun, OutputRuns},
     progress::Awaited,
     spawn::Child,
 };
@@ -109,6 +110,7 @@ pub struct SupervisedProcess {
     requests: mpsc::Sender<Request>,
     configured: watch::Sender<Exec>,
     cgroup: Option<OwnCgroup>,
+    runs: OutputRuns,
 }
 
 impl SupervisedProcess {
@@ -139,9 +141,9 @@ impl SupervisedProcess {
     fn begin(task: SupervisorTask) -> Self {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let (configured, next_exec) = watch::channel(task.exec.clone());
-        let cgroup = task.cgroup.clone();
+        let (cgroup, runs) = (task.cgroup.clone(), task.output.runs.clone());
         tokio::spawn(SupervisorTask { next_exec, ..task }.run(inbox));
-        Self { requests, configured, cgroup }
+        Self { requests, configured, cgroup, runs }
     }
 
     /// A reload changed the command. The next start uses it, and the next stop its signal and time.
@@ -159,6 +161,11 @@ impl SupervisedProcess {
     /// Ends the command with all its descendants; it can be started again. False if too many requests wait.
     pub fn halt(&self, descendants: Descendants) -> bool {
         self.requests.try_send(Request::Halt(descendants)).is_ok()
+    }
+
+    /// The output of the run that was started last.
+    pub fn output_run(&self) -> OutputRun {
+        self.runs.latest()
     }
 
     /// The cgroup that its processes are in.
@@ -437,6 +444,9 @@ impl SupervisorTask {
                 opened
             };
             let started = start::start(&exec, open, cgroup.as_deref(), &processes);
+            if started.is_ok() {
+                files.runs.started();
+            }
             if let (Ok(started), Some(cgroup), Some(state)) = (&started, &cgroup, state) {
                 // At once: a daemon that is killed before its state file has it takes no service along.
                 let pipe = started.followed.as_ref().map(|followed| followed.pipe);

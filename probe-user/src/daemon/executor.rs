@@ -147,50 +147,63 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Puts alerts into the outboxes, and has the store keep them and what a later run has to know, before any other of the
-    /// effects is carried out. Returns what may be waited for, if anything is to be kept.
+    /// Has the store keep what a later run has to know, and puts alerts into the outboxes, before any other of the effects is
+    /// carried out. Returns what events wait for that tell of it, if anything is to be kept.
     pub(super) fn keep(
         &mut self,
         effects: &VecDeque<Effect>,
         config: &Config,
         actions: &LastActions,
-    ) -> Option<&Awaited> {
-        let mut is_kept = false;
-        for effect in effects {
-            if let Effect::Alert { incident, resolved } = effect {
-                is_kept = true;
-                if let Some(alerter) = &self.alerter {
-                    let done = actions.of(incident.id);
-                    alerter.notify(Alert {
-                        done,
-                        ..Alert::new(incident.clone(), self.names.clone(), *resolved)
-                    });
-                }
-            } else if let (Effect::Silence { incident, silence }, Some(alerter)) = (effect, &self.alerter) {
-                is_kept = true;
-                alerter.silence(*incident, silence.as_ref());
-            }
+    ) -> Option<Awaited> {
+        let is_kept = effects.iter().any(|effect| {
+            matches!(
+                effect,
+                Effect::Alert { .. }
+                    | Effect::Silence { .. }
+                    | Effect::KeepMemory { .. }
+                    | Effect::KeepOrders { .. }
+            )
+        });
+        if !is_kept {
+            return None;
         }
+        // Alerts come last: they wait for what is kept by then.
+        if let Some(store) = &self.store {
+            self.keep_memories(store, effects, config);
+        }
+        self.put_alerts(effects, actions);
         let store = self.store.as_ref()?;
+        self.kept = store.flush_for(KEPT);
+        store.flush_to_tell()
+    }
+
+    fn keep_memories(&self, store: &StateStore, effects: &VecDeque<Effect>, config: &Config) {
+        if effects.iter().any(|effect| matches!(effect, Effect::Restart { .. })) {
+            store.hold_restart();
+        }
         for effect in effects {
             if let Effect::KeepMemory { service, memory } = effect {
-                is_kept = true;
                 store.keep_memory(*service, memory.clone(), &self.names);
             } else if let Effect::KeepOrders { service, orders } = effect
                 // A removed service has no orders any more.
                 && let Some(service) = config.service(*service)
             {
-                is_kept = true;
                 store.keep_orders(&service.name, orders.clone());
             }
         }
-        if is_kept {
-            if effects.iter().any(|effect| matches!(effect, Effect::Restart { .. })) {
-                store.hold_restart();
+    }
+
+    fn put_alerts(&self, effects: &VecDeque<Effect>, actions: &LastActions) {
+        let Some(alerter) = &self.alerter else { return };
+        for effect in effects {
+            if let Effect::Alert { incident, resolved } = effect {
+                let done = actions.of(incident.id);
+                let alert = Alert::new(incident.clone(), self.names.clone(), *resolved);
+                alerter.notify(Alert { done, ..alert });
+            } else if let Effect::Silence { incident, silence } = effect {
+                alerter.silence(*incident, silence.as_ref());
             }
-            self.kept = store.flush_for(KEPT);
         }
-        self.kept.as_ref().filter(|_| is_kept)
     }
 
     /// Starts one effect.
@@ -219,7 +232,8 @@ impl Executor {
             Effect::GatherContext { service, invocation, since, for_memory } => {
                 if let Some(watched) = config.service(service) {
                     let lines = self.container_lines(watched);
-                    self.inspector.gather_context(watched, invocation, since, for_memory, lines);
+                    let run = self.supervised.get(&service).map(SupervisedProcess::output_run);
+                    self.inspector.gather_context(watched, (invocation, run), since, for_memory, lines);
                 }
             }
             Effect::FindPortHolder { service, ports } => self.inspector.find_port_holder(service, ports),

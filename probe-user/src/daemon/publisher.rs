@@ -235,8 +235,8 @@ impl Publisher {
     }
 
     /// The state file gets this now. Events that are held wait for it, for no longer than since the first of them.
-    pub(super) fn release_after(&mut self, kept: Option<&Awaited>) {
-        match (kept.cloned(), self.awaited.take()) {
+    pub(super) fn release_after(&mut self, kept: Option<Awaited>) {
+        match (kept, self.awaited.take()) {
             (Some(kept), Some(earlier)) => self.awaited = Some(kept.no_later_than(&earlier)),
             (None, None) => self.emitter.release(),
             (kept, earlier) => self.awaited = kept.or(earlier),

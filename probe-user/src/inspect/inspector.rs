@@ -34,6 +34,7 @@ use crate::{
     },
     host::{Awaited, LeftProcesses, ProcReader, Survey, holder::Client},
     outcomes::Outcomes,
+    output_runs::OutputRun,
     stacks::ServiceNames,
 };
 
@@ -240,7 +241,7 @@ impl Inspector {
         });
     }
 
-    /// Gathers what explains the fault of a service to a person: the last lines of its log, of this run if it is a unit, and
+    /// Gathers what explains the fault of a service to a person: the last lines of its log, of this run, and
     /// what was changed before, and where its main process crashed. The answer comes as [`Answer::Context`], and comes once more
     /// if names or a core dump are found later.
     ///
@@ -248,7 +249,7 @@ impl Inspector {
     pub(crate) fn gather_context(
         &self,
         service: &Service,
-        invocation: Option<String>,
+        (invocation, run): (Option<String>, Option<OutputRun>),
         since: Timestamp,
         for_memory: bool,
         lines: Option<Lines>,
@@ -267,7 +268,9 @@ impl Inspector {
             let read = move || {
                 let logs = match (invocation.filter(|_| !is_container), output) {
                     (Some(invocation), _) => log_lines::of_invocation(&invocation),
-                    (None, Some(output)) => log_lines::of_output(&output, ended.map(|it| it.key.start)),
+                    (None, Some(output)) => {
+                        log_lines::of_output(&output, ended.map(|it| it.key.start), run.as_ref())
+                    }
                     (None, None) => Ok(Vec::new()),
                 };
                 let culprit = for_memory

@@ -11,6 +11,8 @@ use sdjournal::{Journal, JournalConfig, SdJournalError};
 
 use crate::{
     clock::Timestamp,
+    host::FileId,
+    output_runs::OutputRun,
     untrusted_file::{self, FileError},
 };
 
@@ -78,24 +80,41 @@ pub fn of_unit(unit: &str, at: Timestamp, around: Duration) -> Result<Vec<String
     Ok(found)
 }
 
-/// Those at the end of a file, unless it was last written before the process `started`. It blocks.
-pub fn of_output(path: &Path, started: Option<Timestamp>) -> Result<Vec<String>, LogError> {
+/// The last ones of a run in a file, as far as that is known of it, unless the file was last written before the process
+/// `started`. It blocks.
+pub fn of_output(
+    path: &Path,
+    started: Option<Timestamp>,
+    run: Option<&OutputRun>,
+) -> Result<Vec<String>, LogError> {
     let mut file = untrusted_file::open(path)?;
     let modified = jiff::Timestamp::try_from(file.metadata()?.modified()?).unwrap_or_default();
     if started.is_some_and(|started| modified.saturating_add(TICK).is_ok_and(|by| by < started.to_wall())) {
         return Ok(Vec::new());
     }
-    Ok(at_end(&mut file)?)
+    let part = match run {
+        Some(run) => run.part_of(FileId::of(&file)?),
+        None => Some((0, u64::MAX)),
+    };
+    Ok(match part {
+        Some(part) => at_end(&mut file, part)?,
+        None => Vec::new(),
+    })
 }
 
-fn at_end(file: &mut File) -> io::Result<Vec<String>> {
-    let from = file.metadata()?.len().saturating_sub(BYTES);
+/// Those at the end of a part of a file.
+fn at_end(file: &mut File, (begin, end): (u64, u64)) -> io::Result<Vec<String>> {
+    let length = file.metadata()?.len();
+    // Where others have cut the file, what it has now came later.
+    let begin = if begin > length { 0 } else { begin };
+    let end = end.min(length).max(begin);
+    let from = end.saturating_sub(BYTES).max(begin);
     file.seek(SeekFrom::Start(from))?;
     let mut bytes = Vec::new();
-    file.take(BYTES).read_to_end(&mut bytes)?;
+    file.take(end - from).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     // The first line may have begun earlier.
-    let whole = if from == 0 { &*text } else { text.split_once('\n').map_or(&*text, |(_, whole)| whole) };
+    let whole = if from == begin { &*text } else { text.split_once('\n').map_or(&*text, |(_, whole)| whole) };
     let mut lines = Lines::default();
     let _ = whole.lines().rev().all(|line| lines.add_before(line));
     Ok(lines.in_order())
@@ -135,12 +154,13 @@ mod tests {
     use std::{fs, io::Write as _};
 
     use super::*;
+    use crate::output_runs::{OutputRuns, Place};
 
     fn output(text: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("output");
         fs::write(&path, text).unwrap();
-        of_output(&path, None).unwrap()
+        of_output(&path, None, None).unwrap()
     }
 
     #[test]
@@ -162,11 +182,34 @@ mod tests {
         let path = folder.path().join("output");
         fs::write(&path, "of an earlier run\n").unwrap();
         let later = Timestamp::now().plus(Duration::from_secs(60));
-        assert_eq!(of_output(&path, Some(later)).unwrap(), [""; 0]);
+        assert_eq!(of_output(&path, Some(later), None).unwrap(), [""; 0]);
         File::options().append(true).open(&path).unwrap().write_all(b"now\n").unwrap();
         let before = Timestamp::from_nanos(Timestamp::now().as_nanos() - 1_000_000_000);
-        assert_eq!(of_output(&path, Some(before)).unwrap(), ["of an earlier run", "now"]);
-        assert!(of_output(folder.path(), None).unwrap_err().to_string().contains("it is a directory"));
+        assert_eq!(of_output(&path, Some(before), None).unwrap(), ["of an earlier run", "now"]);
+        assert!(of_output(folder.path(), None, None).unwrap_err().to_string().contains("it is a directory"));
+    }
+
+    #[test]
+    fn the_lines_of_the_next_run_are_not_those_of_the_dead_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("output");
+        let runs = OutputRuns::default();
+        let begin = |text: &str| {
+            let mut file = File::options().append(true).create(true).open(&path).unwrap();
+            runs.open(Place::end_of(&file));
+            file.write_all(text.as_bytes()).unwrap();
+            runs.started();
+            runs.latest()
+        };
+        begin("of an earlier run\n");
+        let dead = begin("panic\nlast words\n");
+        let many: String = (0..LINES).map(|number| format!("the next run says {number}\n")).collect();
+        let silent = (begin(&many), begin("")).1;
+        begin("hello\n");
+        assert_eq!(of_output(&path, None, Some(&dead)).unwrap(), ["panic", "last words"]);
+        assert_eq!(of_output(&path, None, Some(&silent)).unwrap(), [""; 0]);
+        fs::write(&path, "cut\n").unwrap();
+        assert_eq!(of_output(&path, None, Some(&runs.latest())).unwrap(), ["cut"]);
     }
 
     #[test]

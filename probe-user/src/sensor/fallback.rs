@@ -208,6 +208,13 @@ impl FallbackSensor {
         }
     }
 
+    /// Appends the OOM kills that the log has had since the last [`drain`](Self::drain), where they are read from it.
+    pub fn drain_ooms(&mut self, out: &mut Vec<Record>) {
+        if self.reads_ooms {
+            self.read_log(out);
+        }
+    }
+
     /// Appends what the kernel's log says of the host, where nothing waits for the log. Meant to be called about once a second.
     pub fn drain_host_log(&mut self, out: &mut Vec<Record>) {
         if !self.reads_ooms {

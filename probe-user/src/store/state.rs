@@ -46,6 +46,9 @@ use writer::Writer;
 /// How long the daemon's start waits for the file. A file system that does not answer costs the remembered orders.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long what tells others of an incident waits for the file. A disk that is busy takes some tens of milliseconds.
+const TOLD: Duration = Duration::from_millis(250);
+
 /// The file, written by its thread. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct StateStore {
@@ -121,6 +124,12 @@ impl StateStore {
         self.queue.flush_for(limit)
     }
 
+    /// The same for what tells others of it, whom a later run is not to contradict. It holds up neither the loop nor a restart,
+    /// so that it waits for up to a quarter of a second, after a disk that was too late as well.
+    pub fn flush_to_tell(&self) -> Option<Awaited> {
+        self.queue.flush_patiently(TOLD)
+    }
+
     /// The next write is one that a restart waits for: what is only for people is written some milliseconds after it.
     pub fn hold_restart(&self) {
         self.queue.hold_restart();
@@ -156,9 +165,9 @@ impl BeatKeeper for StateStore {
 }
 
 impl Keeper for StateStore {
-    fn keep(&self, receiver: &str, changes: Vec<Change>) {
+    fn keep(&self, receiver: &str, changes: Vec<Change>) -> Option<Awaited> {
         self.queue.push(Job::Alerts { receiver: receiver.to_owned(), changes });
-        self.queue.flush();
+        self.flush_to_tell()
     }
 }
 

@@ -13,7 +13,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["fact"],
     &["config"],
     &["host"],
-    &["spawn", "stacks"],
+    &["output_runs", "spawn", "stacks"],
     &["sensor"],
     &["enrich"],
     &["probe"],

@@ -6,7 +6,10 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::notification::Notification;
-use crate::config::{AlertReceiver, Secret};
+use crate::{
+    config::{AlertReceiver, Secret},
+    progress::Awaited,
+};
 
 /// An alert that waits for its receiver, or the last one about an incident that is not over.
 #[derive(Clone, Debug)]
@@ -42,8 +45,8 @@ pub enum Change {
 
 /// Keeps the changes of outboxes. It never waits.
 pub trait Keeper: Debug + Send + Sync {
-    /// `receiver` is its identity over restarts.
-    fn keep(&self, receiver: &str, changes: Vec<Change>);
+    /// `receiver` is its identity over restarts. Returns what a message that they are about waits for, if it waits.
+    fn keep(&self, receiver: &str, changes: Vec<Change>) -> Option<Awaited>;
 }
 
 /// What keeps the outboxes, and what an earlier run of the daemon has left, by the identities of the receivers.

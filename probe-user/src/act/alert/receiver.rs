@@ -75,6 +75,7 @@ impl Receiver {
 
     /// Delivers one message and reports the result. If the receiver is out of reach, returns how long it asks to wait.
     async fn deliver(&self, message: Message) -> Option<Duration> {
+        self.shared.until_kept().await;
         let told = self.shared.channel().tell(&message).await;
         let outcome = self.outcome(&message.notification.alert, message.attempts, told.as_ref().err());
         match told {

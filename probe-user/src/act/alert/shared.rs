@@ -10,7 +10,10 @@ use super::{
     notification::Alert,
     outbox::{Message, Outbox},
 };
-use crate::fact::{AlertSilence, IncidentId};
+use crate::{
+    fact::{AlertSilence, IncidentId},
+    progress::Awaited,
+};
 
 #[derive(Debug)]
 pub(super) struct SharedOutbox {
@@ -22,6 +25,8 @@ pub(super) struct SharedOutbox {
     /// The receiver over restarts of the daemon.
     pub(super) identity: String,
     keeper: Option<Arc<dyn Keeper>>,
+    /// What is to be kept before the receiver is told.
+    kept: Mutex<Option<Awaited>>,
 }
 
 impl SharedOutbox {
@@ -32,7 +37,7 @@ impl SharedOutbox {
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Self {
         let (outbox, channel) = (Mutex::new(outbox), Mutex::new(channel));
-        Self { outbox, channel, filled: Notify::new(), identity, keeper }
+        Self { outbox, channel, filled: Notify::new(), identity, keeper, kept: Mutex::default() }
     }
 
     pub(super) fn channel(&self) -> Arc<Channel> {
@@ -44,17 +49,19 @@ impl SharedOutbox {
     }
 
     pub(super) fn put(&self, alert: Alert) {
-        if self.lock().put(alert) {
+        let fills = self.lock().put(alert);
+        self.keep();
+        if fills {
             self.filled.notify_one();
         }
-        self.keep();
     }
 
     pub(super) fn silence(&self, incident: IncidentId, silence: Option<AlertSilence>) {
-        if self.lock().silence(incident, silence) {
+        let fills = self.lock().silence(incident, silence);
+        self.keep();
+        if fills {
             self.filled.notify_one();
         }
-        self.keep();
     }
 
     pub(super) fn retire(&self, retired: bool) {
@@ -64,14 +71,29 @@ impl SharedOutbox {
 
     pub(super) fn delivered(&self, message: Message, posted: Option<String>) {
         self.lock().delivered(message, posted);
-        self.keep();
+        // The next message does not wait for this.
+        let _ = self.keep_changes();
     }
 
-    /// Has what changed in the outbox written.
+    /// Has what changed in the outbox written. The next message waits for it.
     pub(super) fn keep(&self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(awaited) = self.keep_changes() {
+            *kept = Some(awaited);
+        }
+    }
+
+    fn keep_changes(&self) -> Option<Awaited> {
         let changes = self.lock().take_changes();
-        if let Some(keeper) = self.keeper.as_ref().filter(|_| !changes.is_empty()) {
-            keeper.keep(&self.identity, changes);
+        let keeper = self.keeper.as_ref().filter(|_| !changes.is_empty())?;
+        keeper.keep(&self.identity, changes)
+    }
+
+    /// Waits until a later run of the daemon would know what the receiver is to be told, or for long enough.
+    pub(super) async fn until_kept(&self) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(kept) = kept {
+            kept.done().await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! Deliveries to a fake receiver on this host.
 
+mod kept;
 mod updates;
 
 use std::{

@@ -4,6 +4,7 @@ use std::{fs, io};
 
 use crate::{
     config::Exec,
+    output_runs::Place,
     rotated_file::{RotatedFile, Rotation},
     untrusted_file::FileError,
 };
@@ -90,6 +91,11 @@ impl Lines {
         }
         self.put(&stamped);
         self.stamped = stamped;
+    }
+
+    /// Where the next piece comes in the file.
+    pub(super) fn place(&self) -> Option<Place> {
+        Place::end_of(self.file.file())
     }
 
     /// The lines that the file did not take since the last time.

@@ -12,7 +12,7 @@ use std::{
     fs, io,
     os::fd::{AsRawFd as _, OwnedFd},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak},
     time::{Duration, Instant},
 };
 
@@ -29,6 +29,7 @@ use crate::{
     bounded_thread::{self, NoAnswer},
     config::Exec,
     host::FileId,
+    output_runs::{OutputRun, OutputRuns, Place},
     untrusted_file::{self, Access, FileError, Refusal},
 };
 
@@ -94,12 +95,15 @@ pub(super) struct Followed {
 pub(super) struct Output {
     /// All threads of the service share it, so that one line follows the other.
     destination: Arc<Mutex<Destination>>,
+    pub(super) runs: OutputRuns,
 }
 
 #[derive(Debug, Default)]
 struct Destination {
     /// The file while a thread writes it.
     lines: Option<Lines>,
+    /// That of the latest run, while a thread reads it.
+    pipe: Weak<OwnedFd>,
     /// The next daemon reads what the pipes have.
     is_left: bool,
 }
@@ -114,7 +118,9 @@ impl Output {
         let path = exec.output.display().to_string();
         if exec.output_max.is_none() && !exec.output_stamp {
             let open = || untrusted_file::append(&exec.output, Access::Append, 0o640);
-            return Ok(Opened { descriptor: in_folder(&exec.output, open)?.0.into(), followed: None });
+            let (file, _) = in_folder(&exec.output, open)?;
+            self.runs.open(Place::end_of(&file));
+            return Ok(Opened { descriptor: file.into(), followed: None });
         }
         let opened = in_folder(&exec.output, || Lines::open(exec))?;
         opened.replace(&mut self.lock().lines);
@@ -122,9 +128,11 @@ impl Output {
         let (ours, theirs) = pipe().map_err(failed)?;
         let pipe = FileId::of(&ours).map_err(failed)?;
         let (ended, end) = oneshot::channel();
-        let output = self.clone();
+        let (output, ours) = (self.clone(), Arc::new(ours));
+        let earlier = std::mem::replace(&mut self.lock().pipe, Arc::downgrade(&ours));
+        let begins = Some(Begin { run: self.runs.open(None), earlier });
         let follow = move || {
-            output.follow(&ours, lost);
+            output.follow(&ours, begins, lost);
             let _ = ended.send(());
         };
         bounded_thread::start("output", follow).map_err(|source| OutputError::Thread { path, source })?;
@@ -141,10 +149,11 @@ impl Output {
     ) -> Result<oneshot::Receiver<()>, OutputError> {
         let path = exec.output.display().to_string();
         let (ended, end) = oneshot::channel();
-        let output = self.clone();
+        let (output, pipe) = (self.clone(), Arc::new(pipe));
+        self.lock().pipe = Arc::downgrade(&pipe);
         let follow = move || {
             if output.open_again(&exec) {
-                output.follow(&pipe, lost);
+                output.follow(&pipe, None, lost);
             }
             let _ = ended.send(());
         };
@@ -207,8 +216,9 @@ impl Output {
         self.destination.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what comes through a pipe until all its writers have ended.
-    fn follow(&self, pipe: &OwnedFd, lost: impl Fn(LostLines)) {
+    /// Writes what comes through a pipe until all its writers have ended. The first piece of a run that `begins` comes after
+    /// what the earlier run has written.
+    fn follow(&self, pipe: &OwnedFd, mut begins: Option<Begin>, lost: impl Fn(LostLines)) {
         let mut piece = vec![0; PIECE];
         let mut reported: Option<Instant> = None;
         loop {
@@ -226,6 +236,12 @@ impl Output {
                 Err(_) | Ok(0) => true,
                 Ok(length) => {
                     if let Some(lines) = &mut destination.lines {
+                        if let Some(Begin { run, earlier }) = begins.take() {
+                            if let Some(earlier) = earlier.upgrade() {
+                                write_rest(&earlier, lines);
+                            }
+                            run.begins_at(lines.place());
+                        }
                         lines.write(&piece[..length], jiff::Timestamp::now());
                     }
                     false
@@ -241,6 +257,28 @@ impl Output {
             }
             if ended {
                 return;
+            }
+        }
+    }
+}
+
+/// What comes before the first piece of a run.
+struct Begin {
+    run: OutputRun,
+    /// The pipe of the earlier run, while a thread reads it.
+    earlier: Weak<OwnedFd>,
+}
+
+/// Writes what a pipe has by now: at most as much as one holds.
+fn write_rest(pipe: &OwnedFd, lines: &mut Lines) {
+    let (mut piece, mut written) = (vec![0; PIECE], 0);
+    while written < PIPE {
+        match read(pipe, &mut piece) {
+            Err(Errno::INTR) => {}
+            Err(_) | Ok(0) => return,
+            Ok(length) => {
+                lines.write(&piece[..length], jiff::Timestamp::now());
+                written += length;
             }
         }
     }
@@ -411,6 +449,30 @@ mod tests {
         assert_eq!(report.recv().unwrap().count, 1);
         pipe.write_all(b"2\n3\n").unwrap();
         assert_eq!(report.recv().unwrap().count, 2);
+    }
+
+    #[test]
+    fn the_last_words_of_a_run_come_before_the_first_of_the_next_and_the_place_between_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.log");
+        let exec = Exec { output: path.clone(), output_stamp: true, ..Exec::default() };
+        let output = Output::default();
+        let (early, next) = (pipe().unwrap(), pipe().unwrap());
+        // No thread reads the pipe of the earlier run yet, as if the processor had other work.
+        let earlier = Arc::new(early.0);
+        File::from(early.1).write_all(b"last words\n").unwrap();
+        output.runs.open(None).begins_at(Place::end_of(File::create(&path).unwrap()));
+        output.runs.started();
+        let (dead, run) = (output.runs.latest(), output.runs.open(None));
+        output.lock().lines = Some(Lines::open(&exec).unwrap());
+        File::from(next.1).write_all(b"first words\n").unwrap();
+        let begin = Begin { run, earlier: Arc::downgrade(&earlier) };
+        output.follow(&next.0, Some(begin), |lost| panic!("{lost:?}"));
+        let text = fs::read_to_string(&path).unwrap();
+        let words: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        assert_eq!(words, ["last words", "first words"]);
+        let (from, to) = dead.part_of(FileId::of(File::open(&path).unwrap()).unwrap()).unwrap();
+        assert_eq!((from, to as usize), (0, text.find('\n').unwrap() + 1));
     }
 
     #[test]

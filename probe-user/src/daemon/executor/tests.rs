@@ -5,9 +5,10 @@ use std::net::TcpListener;
 use super::*;
 use crate::{
     act::container::Containers,
-    config::{Probe, Secret, SnapshotOptions},
+    config::{Probe, Secret, SnapshotOptions, StateOptions},
+    emit::Origin,
     enrich::Members,
-    fact::ProbeKind,
+    fact::{Orders, ProbeKind},
     host::ProcReader,
     probe::{Clients, Prober},
 };
@@ -122,4 +123,37 @@ async fn each_question_has_one_answer_and_probes_go_on_after_a_snapshot() {
     let report = probed.recv().await.unwrap();
     assert_eq!(report.service, WEB, "an hour was not waited for");
     assert!(inbox.try_recv().is_err(), "nothing is answered twice");
+}
+
+#[tokio::test]
+async fn what_is_told_waits_for_a_slow_disk_longer_than_a_restart_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let (mut executor, _inbox) = executor(&config, &ProcReader::new("/").unwrap());
+    let options = StateOptions { directory: folder.path().to_owned(), ..StateOptions::default() };
+    let origin = Origin {
+        host_name: "db-1".to_owned(),
+        boot_id: "0ddba11e-0000-4000-8000-000000000000".to_owned(),
+        ephemeral_id: "c0ffee00".to_owned(),
+    };
+    let (store, _) = StateStore::open(&options, &origin).unwrap();
+    executor.store = Some(store.clone());
+    // While another process has the file, its writer waits.
+    let other = rusqlite::Connection::open(store.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let effects = || VecDeque::from([Effect::KeepOrders { service: WEB, orders: Orders::default() }]);
+    let actions = LastActions::default();
+    executor.keep(&effects(), &config, &actions).unwrap();
+    executor.await_kept();
+    for _ in 0..2 {
+        let told = executor.keep(&effects(), &config, &actions).unwrap();
+        assert!(executor.kept.is_none(), "a restart does not wait again");
+        let early = tokio::time::timeout(Duration::from_millis(50), told.done()).await;
+        assert!(early.is_err(), "it was told before it was kept");
+    }
+    let (told, begun) = (executor.keep(&effects(), &config, &actions).unwrap(), tokio::time::Instant::now());
+    told.done().await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "it does not wait for ever");
+    other.execute_batch("COMMIT").unwrap();
+    store.shutdown(Duration::from_secs(20));
 }

@@ -150,6 +150,13 @@ impl Queue {
         self.handled.until(queued, limit)
     }
 
+    /// The same for what holds up nobody, whether the disk was too late before or not.
+    pub(super) fn flush_patiently(&self, limit: Duration) -> Option<Awaited> {
+        self.flush();
+        let queued = self.lock().queued;
+        self.handled.patiently(queued, limit)
+    }
+
     /// The thread has tried to write so many changes, counted from the first.
     pub(super) fn handled(&self, count: u64) {
         self.handled.set(count);

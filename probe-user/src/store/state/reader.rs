@@ -108,7 +108,17 @@ impl Reader {
         service: Option<&str>,
         asker: Asker,
     ) -> Result<Report, ReaderError> {
-        let now = jiff::Timestamp::now().as_second();
+        self.report_at(jiff::Timestamp::now().as_second(), within, service, asker)
+    }
+
+    /// [`Self::report`] in this second since 1970.
+    pub(super) fn report_at(
+        &self,
+        now: i64,
+        within: Duration,
+        service: Option<&str>,
+        asker: Asker,
+    ) -> Result<Report, ReaderError> {
         let period = Period { from: now, to: now };
         let Some(connection) = &self.connection else { return Ok(Report::of(period, &[], &[])) };
         let report = report(connection, now, within, service, asker);
@@ -117,7 +127,12 @@ impl Reader {
 
     /// How available a service was in the last `within`, in whole hours or days of UTC.
     pub fn uptime(&self, within: Duration, service: &str) -> Result<Uptime, ReaderError> {
-        let to = jiff::Timestamp::now().as_second();
+        self.uptime_at(jiff::Timestamp::now().as_second(), within, service)
+    }
+
+    /// [`Self::uptime`] in this second since 1970.
+    pub(super) fn uptime_at(&self, now: i64, within: Duration, service: &str) -> Result<Uptime, ReaderError> {
+        let to = end_of_second(now);
         let seconds = i64::try_from(within.as_secs()).unwrap_or(i64::MAX);
         let asked = Period { from: to.saturating_sub(seconds).max(0), to };
         let span = span_of(asked);
@@ -158,7 +173,7 @@ fn report(
     asker: Asker,
 ) -> Result<Report, DatabaseError> {
     let has_rollups = database::version(connection)? >= WITH_ROLLUPS;
-    let latest = if asker == Asker::Daemon { now - now.rem_euclid(MINUTE) } else { now };
+    let latest = if asker == Asker::Daemon { now - now.rem_euclid(MINUTE) } else { end_of_second(now) };
     let recorded = if has_rollups { end(connection, now)? } else { None };
     let to = recorded.filter(|end| now - end <= FRESH).map_or(latest, |end| end.min(latest));
     let seconds = i64::try_from(within.as_secs()).unwrap_or(i64::MAX);
@@ -170,6 +185,11 @@ fn report(
     let incidents = overlapping(connection, from_us, service)?;
     let drills = drills(connection, Some(from_us), service)?;
     Ok(Report::of(Period { from, to }, &recorded, &incidents).with_drills(drills))
+}
+
+/// What began in the second under way is a part of the period that ends with it.
+fn end_of_second(now: i64) -> i64 {
+    now.saturating_add(1)
 }
 
 fn drills(

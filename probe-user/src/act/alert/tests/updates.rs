@@ -10,6 +10,7 @@ use axum::{
 };
 
 use super::*;
+use crate::progress::Awaited;
 use crate::{
     act::alert::{Change, Delivery, Keeper, KeptAlert},
     config::AlertRoute,
@@ -187,7 +188,7 @@ async fn a_receiver_that_is_busy_is_left_alone_for_as_long_as_it_asks_and_the_or
 struct Memory(Mutex<BTreeMap<u64, KeptAlert>>);
 
 impl Keeper for Memory {
-    fn keep(&self, _: &str, changes: Vec<Change>) {
+    fn keep(&self, _: &str, changes: Vec<Change>) -> Option<Awaited> {
         let mut kept = self.0.lock().unwrap();
         for change in changes {
             match change {
@@ -195,6 +196,7 @@ impl Keeper for Memory {
                 Change::Remove(number) => _ = kept.remove(&number),
             }
         }
+        None
     }
 }
 

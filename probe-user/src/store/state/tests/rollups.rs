@@ -80,6 +80,25 @@ fn a_daemon_leaves_out_the_minute_under_way_and_a_command_does_not() {
 }
 
 #[test]
+fn a_minute_is_told_of_in_its_first_second() {
+    let folder = TempDir::new().unwrap();
+    let (store, _) = open(folder.path());
+    let last = last_minute();
+    // An hour, so that it is the beginning of the spans of an uptime as well.
+    let hour = last - last.rem_euclid(3600);
+    store.keep_rollups(vec![rollup("web", hour - MINUTE, 60, 0), rollup("web", hour, 1, 0)]);
+    store.shutdown(LONG);
+    let reader = Reader::open(folder.path()).unwrap();
+    for now in [hour, hour + 1, hour + MINUTE - 1] {
+        let of = |asker| reader.report_at(now, DAY, None, asker).unwrap().services[0].time_ms.healthy;
+        assert_eq!((of(Asker::Command), of(Asker::Daemon)), (61_000.0, 60_000.0), "{}", now - hour);
+        let uptime = reader.uptime_at(now, DAY, "web").unwrap();
+        let healthy: f64 = uptime.spans.iter().map(|part| part.time_ms.healthy).sum();
+        assert_eq!(healthy, 61_000.0, "{}", now - hour);
+    }
+}
+
+#[test]
 fn a_report_without_records_of_late_ends_now() {
     let folder = TempDir::new().unwrap();
     let (store, _) = open(folder.path());
