@@ -43,7 +43,7 @@ use crate::{
     bounded_thread,
     clock::Timestamp,
     escape,
-    fact::{ContainerState, EventId, Fact, Incident, ServiceId, ServiceState},
+    fact::{ContainerState, EventId, Fact, FaultContext, Incident, ServiceId, ServiceState},
     host::pod::Pods,
 };
 
@@ -257,6 +257,11 @@ impl Emitter {
 /// An incident in the form of the stream, for alerts.
 pub fn incident(incident: &Incident, origin: &Origin, names: &Names) -> wire::Incident {
     render::Renderer { origin, names, states: &BTreeMap::new(), halvings: 0 }.incident(incident)
+}
+
+/// What explains a fault in the form of the stream: an incident that has nothing else.
+pub fn context(context: &FaultContext, origin: &Origin, names: &Names) -> wire::Incident {
+    render::Renderer { origin, names, states: &BTreeMap::new(), halvings: 0 }.context(context)
 }
 
 /// The word of one of the stream's closed vocabularies, such as a verdict's.

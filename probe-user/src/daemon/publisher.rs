@@ -15,7 +15,7 @@ use crate::{
     act::outward_heartbeat::HeartbeatCounts,
     clock::Timestamp,
     config::{Config, Service},
-    emit::{Emitter, Names, Origin, Sink, Tail},
+    emit::{self, Emitter, Names, Origin, Sink, Tail},
     engine::{Effect, Effects, Engine},
     fact::{
         Action, ContainerState, DrillReport, DrillStepKind, EventId, Fact, FaultContext, HookCoverage,
@@ -287,7 +287,9 @@ impl Publisher {
     /// Adds what explains the fault of a service's last incident, if that was over before it came.
     pub(super) fn explain_last(&self, service: ServiceId, context: &FaultContext) {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        let timeline = history.explain_last(self.emitter.names().service(service), context);
+        let names = self.emitter.names();
+        let context = emit::context(context, self.emitter.origin(), names);
+        let timeline = history.explain_last(names.service(service), context);
         if let (Some(timeline), Some(store)) = (timeline, &self.store) {
             store.keep_incident(timeline.clone());
         }

@@ -123,6 +123,10 @@ impl Service {
         self.growth.restart(main.start);
         self.generation.listened = is_heir;
         let by_hostprobe = matches!(self.recovery.state(), RecoveryState::Restarting { .. });
+        if self.settings.is_supervised {
+            // Its supervisor tells of a start before its process. An adopted process is of a start that was told before.
+            self.recovery.set_requested(None);
+        }
         if !by_hostprobe {
             self.recovery.count_start(ctx.now);
         }

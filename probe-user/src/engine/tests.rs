@@ -26,6 +26,7 @@ mod properties;
 mod races;
 mod refusals;
 mod reload;
+mod restart_outcomes;
 mod standstill;
 mod successors;
 mod unit_states;

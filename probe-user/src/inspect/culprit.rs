@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::watch;
+
 use super::{
     memory_history::{Before, MemoryHistory, Sample},
     oom_report::{OomLog, OomReport},
@@ -101,7 +103,38 @@ impl MemoryDeath {
 
 /// The culprits of the latest deaths for memory, by service. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Culprits(Arc<Mutex<HashMap<ServiceId, (MemoryDeath, Culprit)>>>);
+pub struct Culprits {
+    found: Arc<Mutex<HashMap<ServiceId, (MemoryDeath, Culprit)>>>,
+    looks: Looks,
+}
+
+/// How many looks are under way for each service.
+#[derive(Clone, Debug, Default)]
+struct Looks(watch::Sender<HashMap<ServiceId, u32>>);
+
+/// A look that is under way. Its end, also by a panic or because no thread can be started, is told to those that wait.
+struct Look {
+    of: ServiceId,
+    looks: Looks,
+}
+
+impl Looks {
+    fn begin(&self, of: ServiceId) -> Look {
+        self.0.send_modify(|looks| *looks.entry(of).or_default() += 1);
+        Look { of, looks: self.clone() }
+    }
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.looks.0.send_modify(|looks| {
+            let others = looks.remove(&self.of).unwrap_or_default().saturating_sub(1);
+            if others > 0 {
+                looks.insert(self.of, others);
+            }
+        });
+    }
+}
 
 impl Culprits {
     /// Looks at once, on a thread of its own: the victim's memory is given back, and its cgroup may be removed.
@@ -112,8 +145,9 @@ impl Culprits {
         (reader, history): (ProcReader, MemoryHistory),
         log: OomLog,
     ) {
-        let culprits = self.clone();
+        let (culprits, look) = (self.clone(), self.looks.begin(service));
         let started = bounded_thread::start("culprit", move || {
+            let _look = look;
             if death.group.is_none() && death.ran_out == RanOut::Cgroup {
                 // Without hooks, the victim may be gone with its cgroup. The kernel's report has it.
                 death.group = log.of_victim(death.victim.key.pid).and_then(|report| report.limited);
@@ -124,6 +158,13 @@ impl Culprits {
         if let Err(error) = started {
             tracing::warn!("who took the memory cannot be found: {error}");
         }
+    }
+
+    /// Waits until no look is under way for a service.
+    pub async fn looked(&self, service: ServiceId) {
+        let mut looks = self.looks.0.subscribe();
+        // It fails only without a sender, and this is one.
+        let _ = looks.wait_for(|looks| !looks.contains_key(&service)).await;
     }
 
     /// The culprit of a fault at this time, with what the kernel's own report adds. It blocks.
@@ -143,7 +184,7 @@ impl Culprits {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ServiceId, (MemoryDeath, Culprit)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -324,6 +365,8 @@ fn add_report(culprit: &mut Culprit, report: OomReport) {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::{fact::ProcessKey, host::fake::FakeHost};
 
@@ -402,5 +445,20 @@ mod tests {
         let limit = found.limit.unwrap();
         assert_eq!((limit.cgroup.as_deref(), limit.bytes, found.victim.bytes), (Some("/a"), 8192, 70));
         assert_eq!(found.largest[0].name, "job");
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_waits_for_the_looks_that_are_under_way() {
+        let culprits = Culprits::default();
+        let (one, other) = (ServiceId(1), ServiceId(2));
+        culprits.looked(one).await;
+        let looks = [culprits.looks.begin(one), culprits.looks.begin(one)];
+        culprits.looked(other).await;
+        for look in looks {
+            assert!(culprits.looked(one).now_or_never().is_none());
+            drop(look);
+        }
+        culprits.looked(one).await;
+        assert!(culprits.looks.0.borrow().is_empty(), "nothing is left of them");
     }
 }

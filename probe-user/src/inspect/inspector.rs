@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::sleep};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout_at},
+};
 
 use super::{
     answer::Answer,
@@ -265,6 +268,7 @@ impl Inspector {
         let suspects = changes::suspects(service, ended.as_ref());
         tokio::spawn(async move {
             sleep(log_lines::WRITTEN).await;
+            let until = Instant::now() + CONTEXT_TIMEOUT;
             let read = move || {
                 let logs = match (invocation.filter(|_| !is_container), output) {
                     (Some(invocation), _) => log_lines::of_invocation(&invocation),
@@ -273,10 +277,17 @@ impl Inspector {
                     }
                     (None, None) => Ok(Vec::new()),
                 };
-                let culprit = for_memory
-                    .then(|| oomd::told(culprits.of(id, since, &log), unit.as_deref(), since))
-                    .flatten();
-                (logs, changes::before(since, &suspects), culprit)
+                (logs, changes::before(since, &suspects))
+            };
+            let took = async {
+                if !for_memory {
+                    return None;
+                }
+                // A slow look keeps back neither the logs nor the changes beyond the limit.
+                timeout_at(until, culprits.looked(id)).await.ok()?;
+                let patience = until.saturating_duration_since(Instant::now());
+                let find = move || oomd::told(culprits.of(id, since, &log), unit.as_deref(), since);
+                reads.answer("culprit", patience, find).await.ok().flatten()
             };
             let named = async {
                 match &mut crash {
@@ -284,10 +295,11 @@ impl Inspector {
                     None => None,
                 }
             };
-            let (read, named) = tokio::join!(reads.answer("context", CONTEXT_TIMEOUT, read), named);
-            let (logs, changes, culprit) = match read {
-                Ok((logs, changes, culprit)) => (logs.map_err(|error| error.to_string()), changes, culprit),
-                Err(error) => (Err(error.to_string()), Vec::new(), None),
+            let read = reads.answer("context", CONTEXT_TIMEOUT, read);
+            let (read, named, culprit) = tokio::join!(read, named, took);
+            let (logs, changes) = match read {
+                Ok((logs, changes)) => (logs.map_err(|error| error.to_string()), changes),
+                Err(error) => (Err(error.to_string()), Vec::new()),
             };
             let mut logs = logs.unwrap_or_else(|error| {
                 tracing::debug!("the last lines of a service cannot be read: {error}");

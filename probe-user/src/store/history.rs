@@ -15,8 +15,11 @@ use timeline::sequence;
 pub use timeline::{Explanation, Listed, NotOne, Timeline};
 
 use crate::{
-    emit::{action::Action, wire::Record},
-    fact::{FaultContext, is_incident_meant},
+    emit::{
+        action::Action,
+        wire::{self, Record},
+    },
+    fact::is_incident_meant,
 };
 
 /// The incidents that a daemon remembers.
@@ -162,7 +165,8 @@ impl History {
     }
 
     /// Adds what explains the fault of a service's last incident, if that is over and lacks it. Returns the incident then.
-    pub fn explain_last(&mut self, service: &str, context: &FaultContext) -> Option<&Timeline> {
+    /// `context` is as of [`crate::emit::context`].
+    pub fn explain_last(&mut self, service: &str, context: wire::Incident) -> Option<&Timeline> {
         let last = self.timelines.iter_mut().rev().find(|timeline| timeline.service == service)?;
         last.explain(context).then_some(last)
     }

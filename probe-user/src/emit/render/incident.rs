@@ -4,8 +4,8 @@ use super::{Renderer, millis, room, rounded};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
-        Action, AlertOutcome, HangStacks, Incident, Phase, Restart, RestartMethod, Severity, StackGroup,
-        SuppressedAlert, Timing,
+        Action, AlertOutcome, FaultContext, HangStacks, Incident, Phase, Restart, RestartMethod, Severity,
+        StackGroup, SuppressedAlert, Timing,
     },
 };
 
@@ -33,14 +33,22 @@ impl Renderer<'_> {
             attempts: Some(incident.attempts),
             timing: Some(timing(incident.timing)),
             snapshot: incident.snapshot.as_ref().map(|file| self.text(file, room::PATH)),
-            logs: self.latest_lines(&incident.context.logs),
-            changes: self.lines(&incident.context.changes),
-            changed_at: self.times(&incident.context.changed_at),
-            stacks: incident.context.stacks.as_ref().map(|stacks| self.stacks(stacks)),
-            crash: incident.context.crash.as_ref().map(|site| self.crash(site)),
-            culprit: incident.context.culprit.as_ref().map(|it| Box::new(self.culprit(it))),
-            actor: incident.context.actor.as_ref().map(|it| Box::new(self.actor(it))),
             drill: incident.drill.as_ref().map(|by| self.foreign_name(by)),
+            ..self.context(&incident.context)
+        }
+    }
+
+    /// What explains a fault, in an incident that has nothing else.
+    pub(crate) fn context(&self, context: &FaultContext) -> wire::Incident {
+        wire::Incident {
+            logs: self.latest_lines(&context.logs),
+            changes: self.lines(&context.changes),
+            changed_at: self.times(&context.changed_at),
+            stacks: context.stacks.as_ref().map(|stacks| self.stacks(stacks)),
+            crash: context.crash.as_ref().map(|site| self.crash(site)),
+            culprit: context.culprit.as_ref().map(|it| Box::new(self.culprit(it))),
+            actor: context.actor.as_ref().map(|it| Box::new(self.actor(it))),
+            ..wire::Incident::default()
         }
     }
 

@@ -6,7 +6,7 @@ use crate::{
         ctx::Ctx,
         effect::{Effect, Effects},
     },
-    fact::{HookCall, HookEvent},
+    fact::{HookCall, HookEvent, Incident},
 };
 
 impl Service {
@@ -33,8 +33,12 @@ impl Service {
         }
     }
 
-    pub(super) fn call_hooks_after_restart<E: Effects>(&self, ctx: &mut Ctx<'_, E>) {
-        let incident = self.incident.as_ref().map(|open| Box::new(open.published()));
+    /// Calls the hooks after a restart, with the incident that it was to mend.
+    pub(super) fn call_hooks_after_restart<E: Effects>(
+        &self,
+        incident: Option<Box<Incident>>,
+        ctx: &mut Ctx<'_, E>,
+    ) {
         let call = HookCall { event: HookEvent::RestartAfter, service: self.settings.id, incident };
         ctx.request(Effect::CallHooks(call));
     }

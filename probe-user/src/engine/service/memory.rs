@@ -113,7 +113,10 @@ impl Service {
             }
             Some(RememberedWait::Restart) | None if self.waits_to_start() => {}
             // The daemon is about to start it.
-            Some(RememberedWait::Restart) | None if self.settings.is_supervised => self.await_restart(ctx),
+            Some(RememberedWait::Restart) | None if self.settings.is_supervised => {
+                self.expect_outcome();
+                self.await_restart(ctx);
+            }
             // The command may have run. If no process is found, it runs again.
             Some(RememberedWait::Restart) if self.settings.is_matched => self.await_restart(ctx),
             Some(RememberedWait::Restart) | None => self.verify(),

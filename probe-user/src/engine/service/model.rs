@@ -38,7 +38,7 @@ pub use open_incident::OpenIncident;
 pub use outside_requests::{OutsideRequests, OutsideStop, RESTARTS, WINDOW};
 pub use port_check::{CHECK, PortCheck};
 pub use probe_state::ProbeState;
-pub use recovery::{FailureStreak, Inspection, Recovery, RecoveryState, Succession};
+pub use recovery::{FailureStreak, Inspection, Recovery, RecoveryState, RequestedRestart, Succession};
 pub use settings::Settings;
 pub use startup::Startup;
 pub use stopped::Stopped;

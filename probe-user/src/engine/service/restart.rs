@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{Fault, OpenIncident, RecoveryState, Service};
+use super::model::{Fault, OpenIncident, RecoveryState, RequestedRestart, Service};
 use crate::{
     engine::{
         budget::describe,
@@ -28,25 +28,21 @@ const NOT_ENABLED: &str = "restarts are not enabled for this service";
 const SNAPSHOT: Duration = Duration::from_secs(4);
 
 impl Service {
-    /// The outcome of the requested restart.
+    /// The outcome of the requested restart. It is published whatever became of the service meanwhile.
     pub(super) fn on_restarted<E: Effects>(&mut self, outcome: Result<(), String>, ctx: &mut Ctx<'_, E>) {
-        let action = match &outcome {
-            Ok(()) => Action::Done,
-            Err(error) => Action::Fail(error.clone()),
-        };
-        // A first start is no restart. Its failure is in the incident that it opens.
-        if self.incident.is_some() || self.recovery.asked().is_some() {
-            self.publish_restart(action, ctx);
-            if outcome.is_ok() {
-                self.call_hooks_after_restart(ctx);
-            }
+        let requested = self.recovery.take_requested();
+        // The service was well again before the outcome came, which then says nothing of its health.
+        let was_well = self.incident.is_none()
+            && requested.as_ref().is_some_and(|requested| requested.incident.is_some());
+        if let Some(requested) = requested {
+            self.publish_outcome(*requested, &outcome, ctx);
         }
         self.recovery.set_asked(None);
         if self.is_kept_stopped() {
             return;
         }
         // A late outcome belongs to a restart that is no longer current.
-        let first_start = self.incident.is_none() && outcome.is_err();
+        let first_start = self.incident.is_none() && !was_well && outcome.is_err();
         if !matches!(self.recovery.state(), RecoveryState::Restarting { .. }) && !first_start {
             return;
         }
@@ -254,7 +250,47 @@ impl Service {
         });
         // Earlier results of its probes are out of date.
         self.reset_startup(ctx.now);
+        self.expect_outcome();
         self.await_restart(ctx);
+    }
+
+    /// Remembers what the next outcome is of. A first start is no restart: its failure is in the incident that it opens.
+    pub(super) fn expect_outcome(&mut self) {
+        let is_restart = self.incident.is_some() || self.recovery.asked().is_some();
+        let requested = is_restart.then(|| RequestedRestart {
+            incident: self.incident.as_ref().map(|open| Box::new(open.published())),
+            method: self.settings.method,
+            attempt: self.incident.as_ref().map_or(0, OpenIncident::attempts),
+            reason: self.restart_reason(),
+        });
+        self.recovery.set_requested(requested);
+    }
+
+    fn publish_outcome<E: Effects>(
+        &mut self,
+        requested: RequestedRestart,
+        outcome: &Result<(), String>,
+        ctx: &mut Ctx<'_, E>,
+    ) {
+        let RequestedRestart { incident, method, attempt, reason } = requested;
+        ctx.publish(Fact::Restart(Restart {
+            service: self.settings.id,
+            incident: incident.as_ref().map(|incident| incident.id),
+            method,
+            attempt,
+            reason,
+            budget_left: self.recovery.budget().left(ctx.now),
+            action: match outcome {
+                Ok(()) => Action::Done,
+                Err(error) => Action::Fail(error.clone()),
+            },
+        }));
+        if outcome.is_ok() {
+            let open =
+                self.incident.as_ref().filter(|open| incident.as_ref().is_some_and(|it| it.id == open.id()));
+            let incident = open.map(|open| Box::new(open.published())).or(incident);
+            self.call_hooks_after_restart(incident, ctx);
+        }
     }
 
     /// Waits for the outcome of the restart. systemd may take long to stop a unit.
@@ -269,12 +305,15 @@ impl Service {
     }
 
     pub(super) fn publish_restart<E: Effects>(&mut self, action: Action, ctx: &mut Ctx<'_, E>) -> EventId {
-        let reason = match (self.recovery.asked(), &self.incident) {
+        self.publish_restart_for(self.restart_reason(), action, ctx)
+    }
+
+    fn restart_reason(&self) -> String {
+        match (self.recovery.asked(), &self.incident) {
             (Some(order), _) => order.to_owned(),
             (None, Some(open)) => open.summary().to_string(),
             (None, None) => "first start".to_owned(),
-        };
-        self.publish_restart_for(reason, action, ctx)
+        }
     }
 
     pub(super) fn publish_restart_for<E: Effects>(

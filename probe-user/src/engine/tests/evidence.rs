@@ -6,6 +6,7 @@ use super::{
     units::waiting_unit,
     *,
 };
+use crate::fact::CrashSite;
 
 /// A pool whose workers all serve a client, while probes wait to be accepted.
 fn busy() -> Examination {
@@ -145,6 +146,35 @@ fn an_alert_waits_a_moment_for_what_explains_the_fault() {
     lab.wait(LATER);
     (0..3).for_each(|_| lab.answer(ProbeOutcome::Failed(ProbeFailure::Refused, "refused".into())));
     assert!(!asks(&lab), "it is elsewhere");
+}
+
+#[test]
+fn a_later_look_that_finds_less_takes_nothing_away_from_what_explains_the_fault() {
+    let mut lab = Lab::exec();
+    lab.wait(LATER);
+    lab.die(100, SEGV, None);
+    let first = FaultContext {
+        logs: vec!["out of cheese".to_owned()],
+        changes: vec!["its program was changed".to_owned()],
+        changed_at: vec![1],
+        crash: Some(Box::new(CrashSite::example())),
+        ..FaultContext::default()
+    };
+    lab.see(Observation::Context(API, first.clone()));
+    lab.see(Observation::RestartOutcome(API, Ok(())));
+    lab.see(Observation::Running(API, process(101)));
+    lab.die(101, SEGV, None);
+    let changes = FaultContext {
+        changes: vec!["its configuration was changed".to_owned()],
+        changed_at: vec![2],
+        ..FaultContext::default()
+    };
+    lab.see(Observation::Context(API, changes.clone()));
+    let known = FaultContext { logs: first.logs, crash: first.crash, ..changes };
+    assert_eq!(lab.engine.incident(API).unwrap().context, known);
+    let logs = FaultContext { logs: vec!["out of wine".to_owned()], ..FaultContext::default() };
+    lab.see(Observation::Context(API, logs.clone()));
+    assert_eq!(lab.engine.incident(API).unwrap().context, FaultContext { logs: logs.logs, ..known });
 }
 
 #[test]

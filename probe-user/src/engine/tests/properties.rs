@@ -164,6 +164,19 @@ fn facts_are_consistent(trial: &Trial) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Each outcome is of one restart that was requested.
+fn outcomes_are_of_requests(trial: &Trial) -> Result<(), TestCaseError> {
+    for id in (0..).map(ServiceId).take(services().len()) {
+        let is_request = |it: &&Effect| matches!(it, Effect::Restart { service, .. } if *service == id);
+        let requests = trial.lab.requested.iter().filter(is_request).count();
+        let is_outcome =
+            |it: &&&Restart| it.service == id && matches!(it.action, Action::Done | Action::Fail(_));
+        let outcomes = trial.lab.restarts().iter().filter(is_outcome).count();
+        prop_assert!(outcomes <= requests, "{outcomes} outcomes of {requests} restarts");
+    }
+    Ok(())
+}
+
 fn may_restart(spec: &config::Service, verdict: Verdict) -> bool {
     let asked = |response| response == config::Response::Restart;
     match rules::of(verdict).action {
@@ -289,6 +302,7 @@ fn nothing_stays_open(trial: &Trial) -> Result<(), TestCaseError> {
 fn holds(steps: &[Step]) -> Result<(), TestCaseError> {
     let trial = Trial::new(false).run(steps)?;
     facts_are_consistent(&trial)?;
+    outcomes_are_of_requests(&trial)?;
     alerts_are_paired(&trial)?;
     let decisions = trial.decisions();
     prop_assert_eq!(&Trial::new(false).run(steps)?.decisions(), &decisions, "another run decides otherwise");
@@ -296,6 +310,7 @@ fn holds(steps: &[Step]) -> Result<(), TestCaseError> {
     let mut trial = trial;
     heal(&mut trial)?;
     facts_are_consistent(&trial)?;
+    outcomes_are_of_requests(&trial)?;
     alerts_are_paired(&trial)?;
     nothing_stays_open(&trial)
 }

@@ -7,8 +7,10 @@ use std::{
 
 use super::*;
 use crate::{
-    fact::{ExitStatus, Process, Source},
+    config::{Identity, Limits, Policy, RestartPolicy},
+    fact::{ExitStatus, OomScope, Process, Source},
     host::fake::FakeHost,
+    inspect::culprit::RanOut,
 };
 
 const WEB: ServiceId = ServiceId(2);
@@ -173,4 +175,66 @@ fn the_clients_with_most_connections_are_the_holders() {
     let counts: Vec<u32> = holders.iter().map(|holder| holder.connections).collect();
     assert_eq!(counts, [103, 12, 11, 10, 9, 8, 7, 6]);
     assert_eq!(holders[0].process, Some((3, "app3".to_owned())));
+}
+
+/// A service elsewhere, of which no log is read.
+fn remote(id: ServiceId) -> Service {
+    Service {
+        id,
+        name: "web".to_owned(),
+        identity: Identity::Remote,
+        depends_on: Vec::new(),
+        start_after: Vec::new(),
+        critical: true,
+        maintenance: Vec::new(),
+        probes: Vec::new(),
+        restart: RestartPolicy::default(),
+        limits: Limits::default(),
+        policy: Policy::default(),
+    }
+}
+
+/// The host's memory ran out. The look at who took it reads `proc/meminfo`, which blocks.
+fn blocked_look(it: &mut Fixture) -> (FakeHost, PathBuf, Timestamp) {
+    let host = FakeHost::v2();
+    let blocking = host.blocking_file("proc/meminfo");
+    it.inspector.reader = host.reader();
+    let since = Timestamp::now();
+    let death = MemoryDeath {
+        at: since,
+        killer: "the OOM killer".to_owned(),
+        victim: exit(1).process,
+        bytes: 7 << 20,
+        scope: OomScope::Global,
+        group: None,
+        limit: None,
+        main: None,
+        ran_out: RanOut::Host,
+    };
+    it.inspector.ended_for_memory(WEB, death);
+    (host, blocking, since)
+}
+
+#[tokio::test]
+async fn the_context_of_a_death_for_memory_waits_for_the_look_at_who_took_it() {
+    let mut it = Fixture::new();
+    let (_host, blocking, since) = blocked_look(&mut it);
+    it.inspector.gather_context(&remote(WEB), None, since, true, None);
+    // Longer than the wait for the last lines, after which the culprit is asked for.
+    sleep(log_lines::WRITTEN * 3).await;
+    std::fs::write(blocking, "MemTotal:       2000 kB\n").unwrap();
+    let Answer::Context(WEB, context) = it.answer().await else { panic!("a context is asked for") };
+    let culprit = context.culprit.expect("it is known by now");
+    assert_eq!((culprit.victim.bytes, culprit.limit.map(|limit| limit.bytes)), (7 << 20, Some(2_048_000)));
+}
+
+#[tokio::test]
+async fn a_look_that_never_ends_keeps_the_context_back_within_its_limit() {
+    let mut it = Fixture::new();
+    let (_host, blocking, since) = blocked_look(&mut it);
+    it.inspector.gather_context(&remote(WEB), None, since, true, None);
+    let Answer::Context(WEB, context) = it.answer().await else { panic!("a context is asked for") };
+    assert_eq!(context, FaultContext::default());
+    // The thread that reads it can end.
+    drop(std::fs::OpenOptions::new().write(true).open(blocking).unwrap());
 }

@@ -3,7 +3,7 @@
 use super::{timeline::EVENTS, *};
 use crate::{
     clock::Timestamp,
-    emit::{Emitter, tests::samples},
+    emit::{self, Emitter, tests::samples},
     fact::{EventId, Fact, FaultContext, Incident, IncidentId, Phase, ServiceId, ServiceState},
 };
 
@@ -178,26 +178,65 @@ fn a_change_and_a_pressure_stand_at_their_time() {
 #[test]
 fn what_explains_a_fault_is_added_after_its_end_once() {
     let mut stream = Stream::new(INCIDENTS);
+    let Fact::Incident(_, sample) = samples::incident() else { panic!("the sample is an incident") };
     let context = FaultContext {
         logs: vec!["token=abc".to_owned()],
         changes: vec!["its program was replaced 40 s before".to_owned()],
         changed_at: vec![1_769_828_360_000_000],
-        ..FaultContext::default()
+        ..sample.context
     };
-    assert!(stream.history.explain_last("api", &context).is_none(), "it has no incident");
+    assert!(!stream.explains("api", &context), "it has no incident");
     let bare = |stream: &mut Stream| {
         let incident = &mut stream.history.timelines.back_mut().unwrap().incident;
         (incident.logs, incident.changes, incident.changed_at) = (None, None, None);
+        (incident.stacks, incident.crash, incident.culprit, incident.actor) = (None, None, None, None);
     };
     stream.incident(3, Phase::Open, Vec::new());
     bare(&mut stream);
-    assert!(stream.history.explain_last("api", &context).is_none(), "an event will have it");
+    assert!(!stream.explains("api", &context), "an event will have it");
     stream.incident(3, Phase::Resolve, Vec::new());
     bare(&mut stream);
-    let added = stream.history.explain_last("api", &context).unwrap().clone();
-    assert_eq!(added.incident.changes.as_deref(), Some(&context.changes[..]));
-    assert_eq!(added.incident.logs.unwrap(), ["token=***"]);
-    assert_eq!(added.incident.changed_at.unwrap(), ["2026-01-31T02:59:20.000000Z"]);
-    assert!(stream.history.explain_last("api", &context).is_none(), "it has it by now");
-    assert!(stream.history.explain_last("web", &context).is_none());
+    assert!(stream.explains("api", &context));
+    let added = stream.history.timelines.back().unwrap().incident.clone();
+    assert_eq!(added.changes.as_deref(), Some(&context.changes[..]));
+    assert_eq!(added.logs.unwrap(), ["token=***"]);
+    assert_eq!(added.changed_at.unwrap(), ["2026-01-31T02:59:20.000000Z"]);
+    assert!(
+        added.culprit.is_some() && added.crash.is_some() && added.actor.is_some() && added.stacks.is_some()
+    );
+    assert!(!stream.explains("api", &context), "it has it by now");
+    assert!(!stream.explains("web", &context));
+}
+
+#[test]
+fn what_comes_late_is_added_to_what_an_event_had_and_takes_nothing_away() {
+    let mut stream = Stream::new(INCIDENTS);
+    let Fact::Incident(_, sample) = samples::incident() else { panic!("the sample is an incident") };
+    stream.incident(3, Phase::Open, Vec::new());
+    stream.incident(3, Phase::Resolve, Vec::new());
+    let incident = |stream: &Stream| stream.history.timelines.back().unwrap().incident.clone();
+    let had = incident(&stream);
+    stream.history.timelines.back_mut().unwrap().incident.culprit = None;
+    let late = FaultContext {
+        logs: vec!["a later line".to_owned()],
+        culprit: sample.context.culprit.clone(),
+        ..FaultContext::default()
+    };
+    assert!(stream.explains("api", &late));
+    assert_eq!(incident(&stream), had, "who took the memory alone was missing");
+    // With the core dump, the place of the crash is known better.
+    let mut site = *sample.context.crash.unwrap();
+    site.core = Some("/var/lib/systemd/coredump/core.api".to_owned());
+    let named = FaultContext { crash: Some(Box::new(site)), ..FaultContext::default() };
+    assert!(stream.explains("api", &named));
+    assert_eq!(incident(&stream).crash.unwrap().core.as_deref(), Some("/var/lib/systemd/coredump/core.api"));
+    assert!(!stream.explains("api", &named));
+}
+
+impl Stream {
+    /// Whether the service's last incident takes this in.
+    fn explains(&mut self, service: &str, context: &FaultContext) -> bool {
+        let context = emit::context(context, &samples::origin(), &samples::names());
+        self.history.explain_last(service, context).is_some()
+    }
 }

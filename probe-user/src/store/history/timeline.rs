@@ -6,17 +6,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    entry::{Entry, Further, MESSAGE, What, entry},
+    entry::{Entry, Further, What, entry},
     surroundings::{self, Surroundings},
 };
-use crate::{
-    emit::{
-        action::Action,
-        clipped,
-        wire::{Incident, Record, Severity, Timing, Verdict},
-    },
-    fact::FaultContext,
-    redact::redact,
+use crate::emit::{
+    action::Action,
+    wire::{Incident, Record, Severity, Timing, Verdict},
 };
 
 /// The most events of an incident that are kept as evidence, and the most others.
@@ -118,22 +113,24 @@ impl Timeline {
     }
 
     /// Takes in what explains its fault, if it is over and no event about it had that. True if it did.
-    pub(super) fn explain(&mut self, context: &FaultContext) -> bool {
-        let Incident { logs, changes, changed_at, .. } = &mut self.incident;
-        if self.until.is_none() || logs.is_some() || changes.is_some() || *context == FaultContext::default()
-        {
+    pub(super) fn explain(&mut self, context: Incident) -> bool {
+        let Incident { logs, changes, changed_at, stacks, crash, culprit, actor, .. } = &mut self.incident;
+        if self.until.is_none() {
             return false;
         }
-        let lines = |lines: &[String]| {
-            let lines: Vec<String> = lines.iter().map(|line| clipped(&redact(line), MESSAGE)).collect();
-            (!lines.is_empty()).then_some(lines)
-        };
-        (*logs, *changes) = (lines(&context.logs), lines(&context.changes));
-        let time = |us: &i64| jiff::Timestamp::from_microsecond(*us).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        *changed_at = changes
-            .as_ref()
-            .map(|_| context.changed_at.iter().map(|us| format!("{:.6}", time(us))).collect());
-        true
+        let is_first = changes.is_none();
+        let added = [
+            add(logs, context.logs),
+            add(changes, context.changes),
+            is_first && add(changed_at, context.changed_at),
+            add(stacks, context.stacks),
+            // Its names and the core dump come later than the rest.
+            context.crash.is_some() && *crash != context.crash,
+            add(culprit, context.culprit),
+            add(actor, context.actor),
+        ];
+        *crash = context.crash.or(crash.take());
+        added.contains(&true)
     }
 
     /// Takes in an event that is not of this incident.
@@ -311,6 +308,15 @@ impl Explanation {
             }
         }
     }
+}
+
+/// Adds what is not known yet. True if it did.
+fn add<T>(known: &mut Option<T>, found: Option<T>) -> bool {
+    let is_new = known.is_none() && found.is_some();
+    if is_new {
+        *known = found;
+    }
+    is_new
 }
 
 /// An event's place in its stream, which its id ends with.

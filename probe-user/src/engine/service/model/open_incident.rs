@@ -234,15 +234,19 @@ impl OpenIncident {
         self.record.snapshot = Some(file);
     }
 
-    /// Sets the context. The stacks come on a way of their own. What a later look does not find again stays: who it was, and
-    /// what took the memory.
+    /// Sets the context. The stacks come on a way of their own. Each part that a later look does not find stays as it was.
     pub fn set_context(&mut self, context: FaultContext) {
-        let FaultContext { stacks, culprit, actor, .. } = std::mem::take(&mut self.record.context);
+        let FaultContext { logs, changes, changed_at, stacks, crash, culprit, actor } =
+            std::mem::take(&mut self.record.context);
+        let no_changes = context.changes.is_empty();
         self.record.context = FaultContext {
-            stacks,
+            logs: if context.logs.is_empty() { logs } else { context.logs },
+            changes: if no_changes { changes } else { context.changes },
+            changed_at: if no_changes { changed_at } else { context.changed_at },
+            stacks: context.stacks.or(stacks),
+            crash: context.crash.or(crash),
             culprit: context.culprit.or(culprit),
             actor: context.actor.or(actor),
-            ..context
         };
     }
 

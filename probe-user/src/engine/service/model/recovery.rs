@@ -9,7 +9,7 @@ use crate::{
         budget::Budget,
         succession::{End, Traits},
     },
-    fact::{HostSubject, ProbeFailure, ProcessExit, RestartPolicy},
+    fact::{HostSubject, Incident, ProbeFailure, ProcessExit, RestartMethod, RestartPolicy},
 };
 
 /// The most remembered starts. They keep the service below its unit's StartLimit.
@@ -105,6 +105,16 @@ pub struct Inspection {
     pub from_earlier_state: bool,
 }
 
+/// A restart that was requested and whose outcome has not come yet. The service can be well before it comes.
+#[derive(Debug)]
+pub struct RequestedRestart {
+    /// The incident that it is to mend, as it was at the request.
+    pub incident: Option<Box<Incident>>,
+    pub method: RestartMethod,
+    pub attempt: u32,
+    pub reason: String,
+}
+
 #[derive(Debug)]
 pub struct Recovery {
     state: RecoveryState,
@@ -116,6 +126,7 @@ pub struct Recovery {
     is_restart_useless: bool,
     /// The operator's order that the present restart carries out, in words.
     asked: Option<String>,
+    requested: Option<Box<RequestedRestart>>,
     /// Since when its restart waits for room in the budget of all services.
     held_since: Option<Timestamp>,
 }
@@ -129,6 +140,7 @@ impl Recovery {
             port_taken: false,
             is_restart_useless: false,
             asked: None,
+            requested: None,
             held_since: None,
         }
     }
@@ -201,6 +213,16 @@ impl Recovery {
 
     pub fn set_asked(&mut self, order: Option<String>) {
         self.asked = order;
+    }
+
+    /// Awaits the outcome of this restart. That of an earlier one does not come any more, or cannot be told apart.
+    pub fn set_requested(&mut self, requested: Option<RequestedRestart>) {
+        self.requested = requested.map(Box::new);
+    }
+
+    /// The restart that the outcome at hand is of; None if nothing was requested, or its outcome has come before.
+    pub fn take_requested(&mut self) -> Option<Box<RequestedRestart>> {
+        self.requested.take()
     }
 
     pub fn set_restart_useless(&mut self, useless: bool) {
