@@ -219,7 +219,7 @@ fn blocked_look(it: &mut Fixture) -> (FakeHost, PathBuf, Timestamp) {
 async fn the_context_of_a_death_for_memory_waits_for_the_look_at_who_took_it() {
     let mut it = Fixture::new();
     let (_host, blocking, since) = blocked_look(&mut it);
-    it.inspector.gather_context(&remote(WEB), None, since, true, None);
+    it.inspector.gather_context(&remote(WEB), (None, None), since, true, None);
     // Longer than the wait for the last lines, after which the culprit is asked for.
     sleep(log_lines::WRITTEN * 3).await;
     std::fs::write(blocking, "MemTotal:       2000 kB\n").unwrap();
@@ -232,7 +232,7 @@ async fn the_context_of_a_death_for_memory_waits_for_the_look_at_who_took_it() {
 async fn a_look_that_never_ends_keeps_the_context_back_within_its_limit() {
     let mut it = Fixture::new();
     let (_host, blocking, since) = blocked_look(&mut it);
-    it.inspector.gather_context(&remote(WEB), None, since, true, None);
+    it.inspector.gather_context(&remote(WEB), (None, None), since, true, None);
     let Answer::Context(WEB, context) = it.answer().await else { panic!("a context is asked for") };
     assert_eq!(context, FaultContext::default());
     // The thread that reads it can end.
