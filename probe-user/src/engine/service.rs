@@ -124,7 +124,7 @@ impl Service {
         self.generation.listened = is_heir;
         let by_hostprobe = matches!(self.recovery.state(), RecoveryState::Restarting { .. });
         if self.settings.is_supervised {
-            // Its supervisor tells of a start before its process. An adopted process is of a start that was told before.
+            // Its supervisor tells of a start before its process. An adopted process is of an earlier start.
             self.recovery.set_requested(None);
         }
         if !by_hostprobe {

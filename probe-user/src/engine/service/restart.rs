@@ -254,7 +254,8 @@ impl Service {
         self.await_restart(ctx);
     }
 
-    /// Remembers what the next outcome is of. A first start is no restart: its failure is in the incident that it opens.
+    /// Remembers what the next outcome is of. A first start is no restart.
+    /// Its failure is in the incident that it opens.
     pub(super) fn expect_outcome(&mut self) {
         let is_restart = self.incident.is_some() || self.recovery.asked().is_some();
         let requested = is_restart.then(|| RequestedRestart {

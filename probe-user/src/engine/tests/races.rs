@@ -33,7 +33,7 @@ fn with_job(kind: &str, state: UnitState) -> UnitState {
 }
 
 /// A matched service, restarted by a command.
-fn matched(probes: Vec<Probe>) -> Lab {
+pub(super) fn matched(probes: Vec<Probe>) -> Lab {
     let matcher = config::Matcher { port: Some(8080), ..config::Matcher::default() };
     let command = Some(vec!["/bin/bounce".to_owned()]);
     Lab::new(Identity::Match(matcher), probes, RestartPolicy { command, ..policy() })

@@ -1,13 +1,13 @@
 //! The outcome of a restart that comes when the service is well again.
 
 use super::{
+    races::matched,
     units::{running_unit, waiting_unit},
     *,
 };
 use crate::fact::{HookCall, HookEvent, IncidentId};
 
-/// A unit whose restart is requested, and which answers before systemd says that its job is done, as one of `Type=notify`
-/// can.
+/// A unit whose restart is requested, and which answers before systemd says that its job is done. One of `Type=notify` can.
 fn well_before_the_outcome() -> Lab {
     let mut lab = Lab::unit();
     lab.killed(100);
@@ -72,4 +72,21 @@ fn the_outcome_of_a_restart_that_nobody_requested_is_not_published() {
     assert_eq!((lab.incidents()[0].0, lab.restarts_asked()), (Phase::Open, 0));
     lab.see(Observation::RestartOutcome(API, Ok(())));
     assert_eq!((outcomes(&lab), hooks_after_restart(&lab)), (vec![], vec![]));
+}
+
+#[test]
+fn a_command_that_fails_after_its_service_was_well_opens_no_incident() {
+    let mut lab = matched(vec![http_probe()]);
+    lab.wait(LATER);
+    lab.killed(100);
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.restarts_asked(), 1);
+    lab.see(Observation::Running(API, process(101)));
+    lab.answer(ProbeOutcome::Ok);
+    let before = lab.incidents();
+    assert_eq!(before.last().map(|it| it.0), Some(Phase::Resolve));
+    lab.see(Observation::RestartOutcome(API, Err("exit code 1".to_owned())));
+    assert_eq!(outcomes(&lab).len(), 1);
+    lab.wait(LATER);
+    assert_eq!((lab.incidents(), lab.restarts_asked(), lab.state()), (before, 1, ServiceState::Healthy));
 }

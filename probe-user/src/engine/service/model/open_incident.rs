@@ -234,7 +234,7 @@ impl OpenIncident {
         self.record.snapshot = Some(file);
     }
 
-    /// Sets the context. The stacks come on a way of their own. Each part that a later look does not find stays as it was.
+    /// Sets the context. The stacks come on a way of their own. What a later look does not find stays as it was.
     pub fn set_context(&mut self, context: FaultContext) {
         let FaultContext { logs, changes, changed_at, stacks, crash, culprit, actor } =
             std::mem::take(&mut self.record.context);
