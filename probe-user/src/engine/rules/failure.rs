@@ -21,11 +21,9 @@ pub struct FailureRule {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mend {
-    /// A restart can mend it.
-    Restart,
     /// A restart can mend it if the probe has succeeded once since the configuration was loaded, or if something else
-    /// proves the service at fault. Before that, the probe's address or protocol may be wrong.
-    RestartIfAnswered,
+    /// proves the service at fault. Before that, the probe's address, protocol or expectation may be wrong.
+    Restart,
     /// A restart cannot mend it, or would do harm.
     Hold,
     /// The service works, so that no restart is considered.
@@ -80,7 +78,7 @@ pub enum Obstacle {
     Growth,
 }
 
-/// Why [`Mend::RestartIfAnswered`] is a hold before the probe's first right answer.
+/// Why [`Mend::Restart`] is a hold before the probe's first right answer.
 pub const UNANSWERED: &str =
     "it has never answered this probe: a restart changes neither its address nor its protocol";
 
@@ -122,50 +120,50 @@ pub struct ObstacleRule {
 #[rustfmt::skip] // A table reads best as one.
 pub const fn of(failure: ProbeFailure) -> FailureRule {
     use Impact::{Degraded, Fails, Unknown};
-    use Mend::{Hold, Nothing, Restart, RestartIfAnswered};
+    use Mend::{Hold, Nothing, Restart};
     use Origin::{Here, OrElsewhere};
     use Verdict::{AgentImpaired, Hung, LimitExceeded, MemoryFull, Network, NotListening, PoolExhausted, Unhealthy};
     type Failure = ProbeFailure;
 
-    //                                 process lives  none is known  other host     mend                origin       impact    reason
+    //                                 process lives  none is known  other host     mend     origin       impact    reason
     let (alive, unknown, remote, mend, origin, impact, reason) = match failure {
-        Failure::Refused            => (NotListening,  Unhealthy,     Unhealthy,     RestartIfAnswered, Here,        Fails,    "nothing listens, and a start opens the listener again"),
-        Failure::Timeout            => (Hung,          Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "a process that answers no more may answer after a start"),
-        Failure::ConnectTimeout     => (Hung,          Unhealthy,     Network,       RestartIfAnswered, OrElsewhere, Fails,    "a process that accepts no more may accept after a start"),
-        Failure::Reset              => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "it breaks off its connections, which a start may end"),
-        Failure::Unreachable        => (Network,       Network,       Network,       Hold,              Here,        Fails,    "a restart does not mend the network"),
-        Failure::Dns                => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart does not make a name resolve"),
-        Failure::Tls                => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart does not change what the two sides accept: certificates, names, versions"),
-        Failure::Status             => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "it reports a failure of its own, which a start may end"),
-        Failure::Body               => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "it reports something else than health, which a start may end"),
-        Failure::Protocol           => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "its answers make no sense, which a start may end"),
-        Failure::Auth               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the service works and does not let the probe in: a restart gives the probe no rights"),
-        Failure::Rejected           => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the service works and refuses what the probe asks for: a restart does not change the question"),
-        Failure::Busy               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the service asks for time: a restart would take it"),
-        Failure::Upstream           => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              OrElsewhere, Fails,    "the service works, and what is behind it fails: a restart of the one does not mend the other"),
-        Failure::TooManyConnections => (PoolExhausted, PoolExhausted, PoolExhausted, Hold,              Here,        Fails,    "a restart would end the connections that it serves"),
-        Failure::AccountLimit       => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "only the probe's account has no connection left: a restart would end those of all others"),
-        Failure::Connections        => (PoolExhausted, PoolExhausted, PoolExhausted, Hold,              Here,        Degraded, "a restart would end the connections that it serves"),
-        Failure::Memory             => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing,           Here,        Degraded, "it works, above its limit"),
-        Failure::MemoryFull         => (MemoryFull,    MemoryFull,    MemoryFull,    Hold,              Here,        Degraded, "a restart could lose what it stores"),
-        Failure::Storage            => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart mends neither its files nor the disk, and a start from damaged files may fail"),
-        Failure::Replication        => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart neither brings the primary back nor mends what stopped the replication"),
-        Failure::Persistence        => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Degraded, "a restart would lose what the server cannot save"),
-        Failure::Cluster            => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              OrElsewhere, Fails,    "the members that lack are others: a restart of this one does not bring them back"),
-        Failure::Role               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart does not change its role"),
-        Failure::Lag                => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing,           Here,        Degraded, "it works, and a restart would put it further behind"),
-        Failure::Transaction        => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing,           Here,        Degraded, "it works, and a restart would end the transactions of all"),
-        Failure::Wait               => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing,           Here,        Degraded, "it works, and a restart would end the work of those that do not wait"),
-        Failure::Wraparound         => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Degraded, "only VACUUM frees transaction ids: a restart interrupts it"),
-        Failure::PluginWarning      => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing,           Here,        Degraded, "its check warns, and does not say that it fails"),
-        Failure::PluginCritical     => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "its check reports a failure, which a start may end"),
-        Failure::PluginUnknown      => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "its check does not know how it is: a restart does not change the check"),
-        Failure::PluginTimeout      => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "its check does not end, which says nothing of the service"),
-        Failure::Answer             => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the server works and has other data: a restart does not change it"),
-        Failure::NoEcho             => (Network,       Network,       Network,       Hold,              Here,        Fails,    "a restart does not mend the network"),
-        Failure::Silent             => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart does not make a job report in"),
-        Failure::CannotAsk          => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the probe cannot ask the service anything: a restart does not change the probe"),
-        Failure::Local              => (AgentImpaired, AgentImpaired, AgentImpaired, Nothing,           Here,        Unknown,  "the daemon lacked what the probe takes before it asked the service anything"),
+        Failure::Refused            => (NotListening,  Unhealthy,     Unhealthy,     Restart, Here,        Fails,    "nothing listens, and a start opens the listener again"),
+        Failure::Timeout            => (Hung,          Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "a process that answers no more may answer after a start"),
+        Failure::ConnectTimeout     => (Hung,          Unhealthy,     Network,       Restart, OrElsewhere, Fails,    "a process that accepts no more may accept after a start"),
+        Failure::Reset              => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "it breaks off its connections, which a start may end"),
+        Failure::Unreachable        => (Network,       Network,       Network,       Hold,    Here,        Fails,    "a restart does not mend the network"),
+        Failure::Dns                => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart does not make a name resolve"),
+        Failure::Tls                => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart does not change what the two sides accept: certificates, names, versions"),
+        Failure::Status             => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "it reports a failure of its own, which a start may end"),
+        Failure::Body               => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "it reports something else than health, which a start may end"),
+        Failure::Protocol           => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "its answers make no sense, which a start may end"),
+        Failure::Auth               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the service works and does not let the probe in: a restart gives the probe no rights"),
+        Failure::Rejected           => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the service works and refuses what the probe asks for: a restart does not change the question"),
+        Failure::Busy               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the service asks for time: a restart would take it"),
+        Failure::Upstream           => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    OrElsewhere, Fails,    "the service works, and what is behind it fails: a restart of the one does not mend the other"),
+        Failure::TooManyConnections => (PoolExhausted, PoolExhausted, PoolExhausted, Hold,    Here,        Fails,    "a restart would end the connections that it serves"),
+        Failure::AccountLimit       => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "only the probe's account has no connection left: a restart would end those of all others"),
+        Failure::Connections        => (PoolExhausted, PoolExhausted, PoolExhausted, Hold,    Here,        Degraded, "a restart would end the connections that it serves"),
+        Failure::Memory             => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing, Here,        Degraded, "it works, above its limit"),
+        Failure::MemoryFull         => (MemoryFull,    MemoryFull,    MemoryFull,    Hold,    Here,        Degraded, "a restart could lose what it stores"),
+        Failure::Storage            => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart mends neither its files nor the disk, and a start from damaged files may fail"),
+        Failure::Replication        => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart neither brings the primary back nor mends what stopped the replication"),
+        Failure::Persistence        => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Degraded, "a restart would lose what the server cannot save"),
+        Failure::Cluster            => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    OrElsewhere, Fails,    "the members that lack are others: a restart of this one does not bring them back"),
+        Failure::Role               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart does not change its role"),
+        Failure::Lag                => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing, Here,        Degraded, "it works, and a restart would put it further behind"),
+        Failure::Transaction        => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing, Here,        Degraded, "it works, and a restart would end the transactions of all"),
+        Failure::Wait               => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing, Here,        Degraded, "it works, and a restart would end the work of those that do not wait"),
+        Failure::Wraparound         => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Degraded, "only VACUUM frees transaction ids: a restart interrupts it"),
+        Failure::PluginWarning      => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing, Here,        Degraded, "its check warns, and does not say that it fails"),
+        Failure::PluginCritical     => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "its check reports a failure, which a start may end"),
+        Failure::PluginUnknown      => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "its check does not know how it is: a restart does not change the check"),
+        Failure::PluginTimeout      => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "its check does not end, which says nothing of the service"),
+        Failure::Answer             => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the server works and has other data: a restart does not change it"),
+        Failure::NoEcho             => (Network,       Network,       Network,       Hold,    Here,        Fails,    "a restart does not mend the network"),
+        Failure::Silent             => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart does not make a job report in"),
+        Failure::CannotAsk          => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the probe cannot ask the service anything: a restart does not change the probe"),
+        Failure::Local              => (AgentImpaired, AgentImpaired, AgentImpaired, Nothing, Here,        Unknown,  "the daemon lacked what the probe takes before it asked the service anything"),
     };
     FailureRule { alive, unknown, remote, mend, origin, impact, reason }
 }

@@ -94,8 +94,7 @@ fn failures() -> String {
             Origin::OrElsewhere => "yes",
         };
         let mend = match rule.mend {
-            Mend::Restart => "yes",
-            Mend::RestartIfAnswered => "yes³",
+            Mend::Restart => "yes³",
             Mend::Hold => "hold",
             Mend::Nothing => "none",
         };

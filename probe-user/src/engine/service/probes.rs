@@ -107,7 +107,7 @@ impl Service {
         let mend = rules::of_failure(failure).mend;
         is_young
             && !failure.is_timeout()
-            && matches!(mend, Mend::Restart | Mend::RestartIfAnswered)
+            && mend == Mend::Restart
             && self.generation.healthy_at.is_none()
             && self.probes.get(index).is_some_and(ProbeState::was_answered_by_another_process)
     }

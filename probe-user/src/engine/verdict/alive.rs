@@ -62,7 +62,7 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
         return (finding, if ends_by_itself { Remedy::Await(reason) } else { Remedy::Hold(reason) });
     }
     let rule = rules::of_failure(failure);
-    if rule.mend == Mend::RestartIfAnswered && !is_proved(circumstances) {
+    if rule.mend == Mend::Restart && !is_proved(circumstances) {
         let port = circumstances.port.filter(|_| failure == ProbeFailure::Refused);
         let (why, reason) = if failure == ProbeFailure::PluginCritical {
             ("this check has never succeeded, so see whether its command is right", rules::NEVER_WELL)
@@ -103,7 +103,7 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
         _ if verdict == Verdict::Network => {
             Remedy::Hold(rules::of_failure(ProbeFailure::Unreachable).reason.to_owned())
         }
-        Mend::Restart | Mend::RestartIfAnswered => Remedy::Restart,
+        Mend::Restart => Remedy::Restart,
         Mend::Hold => Remedy::Hold(reason),
         Mend::Nothing => Remedy::Nothing,
     };

@@ -392,5 +392,5 @@ impl ProbeState {
 }
 
 fn is_mendable(failure: ProbeFailure) -> bool {
-    matches!(rules::of_failure(failure).mend, Mend::Restart | Mend::RestartIfAnswered)
+    rules::of_failure(failure).mend == Mend::Restart
 }
