@@ -59,8 +59,8 @@ use crate::{
     engine::{Effect, Engine},
     enrich::Enricher,
     fact::{
-        AlertOutcome, ExitStatus, Fact, Holder, Membership, Observation, Peer, PortHolder, ProbeReport,
-        ProcessExit, ServiceId, Source, UnitState,
+        AlertOutcome, ExitStatus, Fact, Holder, Membership, Observation, Peer, PortHolder, ProbeOutcome,
+        ProbeReport, ProcessExit, ServiceId, Source, UnitState,
     },
     host::Awaited,
     inspect::answer::Answer,
@@ -407,6 +407,10 @@ impl Daemon {
     }
 
     fn observe_probe(&mut self, mut report: ProbeReport) {
+        if matches!(report.outcome, ProbeOutcome::Failed(..)) {
+            // The exit of a server that resets its connections came first. A success says nothing of an end.
+            self.drain_sensors();
+        }
         if let Some(server) = &mut report.server {
             self.name_services(&mut server.holders);
         }
@@ -474,3 +478,6 @@ impl Daemon {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
