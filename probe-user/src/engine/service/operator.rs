@@ -129,6 +129,7 @@ impl Service {
 
     /// The daemon has just started.
     fn on_remembered<E: Effects>(&mut self, orders: Orders, ctx: &mut Ctx<'_, E>) {
+        let was_paused = self.is_paused();
         self.timers.set(Timer::PauseOver, orders.pause.as_ref().and_then(|order| order.until));
         self.stopped = orders.stop.as_ref().map(|order| Stopped {
             why: order.to_string(),
@@ -139,6 +140,9 @@ impl Service {
         self.orders = orders;
         if self.is_kept_stopped() {
             self.enter(RecoveryState::Idle, None);
+        }
+        if was_paused {
+            self.act_if_not_paused(ctx);
         }
     }
 

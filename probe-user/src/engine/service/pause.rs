@@ -50,7 +50,7 @@ impl Service {
     }
 
     /// Once no pause is left, what is still wrong is alerted and acted on.
-    fn act_if_not_paused<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn act_if_not_paused<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if self.is_paused() {
             return;
         }

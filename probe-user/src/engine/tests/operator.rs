@@ -232,6 +232,16 @@ fn a_pause_holds_restart_and_alert_and_both_come_at_its_end() {
 }
 
 #[test]
+fn orders_without_a_pause_end_the_one_before() {
+    let mut lab = Lab::exec();
+    lab.pause(None);
+    lab.killed(100);
+    assert_eq!(lab.restarts_asked(), 0);
+    lab.command(OperatorCommand::Remembered(Orders::default()));
+    assert_eq!(lab.restarts_asked(), 1);
+}
+
+#[test]
 fn what_is_over_at_the_end_of_a_pause_is_told_to_no_receiver() {
     let mut lab = Lab::exec();
     lab.pause(None);
