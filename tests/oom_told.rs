@@ -3,6 +3,7 @@
 use std::{fs, time::Duration};
 
 use hostprobe_tests::{
+    core_dump::allocate,
     daemon::{Daemon, Mark, field},
     http::{self, free_port},
     incident_events::{is, number, text, wait_until_healthy},
@@ -45,8 +46,10 @@ fn has(text: &str, parts: &[&str]) {
 /// A victim under the supervisor, and a daemon that has seen what it holds before.
 fn start(arguments: &[&str]) -> (Supervised, Daemon, u32) {
     let service = Supervised::new();
-    let daemon = Daemon::start(&service.config(""), arguments);
+    let daemon = Daemon::start(&service.config(""), &[arguments, &["--log", "debug"]].concat());
     service.until_healthy(&daemon);
+    let read = "the memory of processes and cgroups was read";
+    until("the daemon knows what is held", LONG, || daemon.log().contains(read).then_some(()));
     let main = service.pid(&daemon);
     (service, daemon, main)
 }
@@ -121,7 +124,7 @@ fn a_neighbour_that_took_the_memory_of_both_is_the_culprit_and_not_the_victim() 
     other.add(neighbour.process.pid()).expect("it is moved");
     // The kernel prefers the service.
     fs::write(format!("/proc/{main}/oom_score_adj"), "1000").expect("it can be set");
-    http::get(service.port, "/alloc?mb=40").expect("there is room");
+    allocate(service.port, main, 40);
     let mark = daemon.mark();
     neighbour.hit("/alloc?mb=100");
     let update = told(&daemon, mark, &service.name);

@@ -95,6 +95,10 @@ fn a_server_that_demands_a_certificate_gets_it_with_headers_and_a_signature_that
     // The incident of a real fault.
     let opened = daemon.wait_for(|event| is(event, "incident.open", "api"), LONG);
     let get = |path: &str| requests(&webhook).into_iter().find(|it| it["path"] == path);
+    for name in ["known", "other-key"] {
+        daemon
+            .wait_for(|event| is(event, "alert.send", "api") && text(event, "alert.receiver") == name, LONG);
+    }
     let told = until("the alert arrives", LONG, || get("/known"));
     assert_eq!(told["body"]["incident"]["id"], text(&opened, "incident.id"));
     let headers = &told["headers"];

@@ -185,6 +185,7 @@ impl MemorySampler {
 fn take(reader: &ProcReader, history: &MemoryHistory, is_full: bool) {
     let earlier = history.latest().filter(|_| !is_full);
     history.add(earlier.map_or_else(|| Sample::full(reader), |earlier| earlier.again(reader)));
+    tracing::debug!("the memory of processes and cgroups was read");
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ import hmac
 import http.server
 import json
 import sys
+import threading
 
 port, key = int(sys.argv[1]), sys.argv[2]
 key = base64.b64decode(key.removeprefix("whsec_")) if key.startswith("whsec_") else key.encode()
@@ -21,6 +22,10 @@ def is_signed(headers, body):
     return any(hmac.compare_digest(expected, signature) for signature in given)
 
 
+# Each request has a thread, and lines must not mix.
+printing = threading.Lock()
+
+
 class Webhook(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -30,7 +35,8 @@ class Webhook(http.server.BaseHTTPRequestHandler):
             "signed": is_signed(self.headers, body),
             "body": json.loads(body),
         }
-        print(json.dumps(request), flush=True)
+        with printing:
+            print(json.dumps(request), flush=True)
         self.send_response(204)
         self.end_headers()
 
