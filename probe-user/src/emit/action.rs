@@ -83,7 +83,7 @@ pub enum Action {
     /// The daemon requests a restart.
     #[serde(rename = "restart.request")]
     RestartRequest,
-    /// A restart succeeded.
+    /// A restart succeeded. If the service is well before its supervisor says so, this follows the end of the incident.
     #[serde(rename = "restart.done")]
     RestartDone,
     /// A restart failed.
