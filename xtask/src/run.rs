@@ -21,8 +21,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let manifest = cargo::root().join("Cargo.toml");
     let mut command = Command::new(cargo::command(&[]).get_program());
-    // The current folder stays, because the path of a configuration file may be relative to it.
-    command.args(["run", "--quiet", "--release", "-p", "hostprobe", "--bin", "hostprobe", "--manifest-path"]);
+    // A first build takes minutes, so cargo says what it does. The current folder stays, because the path of a
+    // configuration file may be relative to it.
+    command.args(["run", "--release", "-p", "hostprobe", "--bin", "hostprobe", "--manifest-path"]);
     command.arg(manifest).args(["--", "run"]).args(&arguments.arguments);
     Err(Error::from(command.exec()).context("cannot run cargo"))
 }
