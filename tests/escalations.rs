@@ -54,7 +54,7 @@ impl Port {
     }
 }
 
-/// Nobody accepts its connections, of which each probe leaves one: more than 128 have to fit.
+/// No process accepts its connections, of which each probe leaves one: more than 128 have to fit.
 fn listening(port: u16) -> TcpListener {
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("its port is free");
     rustix::net::listen(&listener, 4096).expect("it listens");

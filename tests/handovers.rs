@@ -267,7 +267,7 @@ fn a_program_that_repeats_the_end_of_its_child_names_the_sender() {
         };
         let mark = daemon.mark();
         signal(real, number);
-        // If the program takes its time to repeat it, the end of its child alone is told first.
+        // If the program takes its time to repeat it, the end of its child alone is reported first.
         let killed = |event: &Value| {
             event_action(event).starts_with("incident.")
                 && text(event, "service.name") == service.name

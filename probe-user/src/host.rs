@@ -28,6 +28,7 @@ pub mod mount;
 pub mod open_socket;
 pub mod outbound;
 mod output_pipe;
+mod output_run;
 pub mod overview;
 mod pid_scope;
 pub mod pidfile;
@@ -66,6 +67,7 @@ pub use self::{
     matcher::Named,
     memory_group::Resident,
     outbound::Outbound,
+    output_run::{OutputPlace, OutputRun, OutputRuns},
     pid_scope::PidScope,
     process::ProcReader,
     remains::Remains,

@@ -26,7 +26,6 @@ pub mod host;
 pub mod inspect;
 pub mod json_schema;
 pub mod outcomes;
-pub mod output_runs;
 pub mod probe;
 pub mod process;
 pub mod progress;

@@ -60,7 +60,7 @@ impl Progress {
         is_in_time.then(|| Awaited { progress: self.clone(), number, until: Instant::now() + limit })
     }
 
-    /// The same, after one that was too late as well: for what holds up nobody. None once the thread has ended.
+    /// The same, after one that was too late as well: for a wait that delays nothing else. None once the thread has ended.
     pub fn patiently(&self, number: u64, limit: Duration) -> Option<Awaited> {
         let has_ended = self.lock().done == ENDED;
         (!has_ended).then(|| Awaited { progress: self.clone(), number, until: Instant::now() + limit })
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_holds_up_nobody_waits_after_work_that_was_too_late() {
+    async fn a_wait_that_delays_nothing_else_begins_after_work_that_was_too_late() {
         let progress = Progress::default();
         progress.until(1, Duration::ZERO).unwrap().wait();
         assert!(progress.until(1, LONG).is_none());

@@ -28,9 +28,6 @@ use crate::{
     },
 };
 
-/// `signal(7)`
-const SIGKILL: u32 = 9;
-
 /// Both sources, and what each hook's records come from.
 pub struct Sensors {
     /// None if no program is attached.
@@ -233,8 +230,7 @@ impl Sensors {
 /// The log was read before the hooks' records, which begin at `from`. A kill between the two is in the log by now, and comes
 /// before the exit that follows it. Only where something was killed is the log read again.
 fn add_late_ooms(out: &mut Vec<Record>, from: usize, read: impl FnOnce(&mut Vec<Record>)) {
-    let is_kill =
-        |record: &Record| matches!(record, Record::Exit(exit) if exit.status.signal() == Some(SIGKILL));
+    let is_kill = |record: &Record| matches!(record, Record::Exit(exit) if exit.status.is_kill());
     let Some(first) = out.iter().skip(from).position(is_kill) else { return };
     let mut late = Vec::new();
     read(&mut late);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The slice of threads that run for a moment whenever something happens: longer than what the death of a service takes, so
-/// that nobody interrupts it, and shorter than the usual slice of some 3 ms.
+/// that no other thread interrupts it, and shorter than the usual slice of some 3 ms.
 const SLICE: Duration = Duration::from_millis(1);
 
 /// The nice value of the thread that sees and decides.

@@ -34,8 +34,7 @@ use crate::{
     config::{Exec, Secret},
     descriptors,
     fact::{ProcessKey, ServiceId},
-    host::{FileId, OwnCgroup, Owner, PidScope, ProcReader},
-    output_runs::{OutputRun, OutputRuns},
+    host::{FileId, OutputRun, OutputRuns, OwnCgroup, Owner, PidScope, ProcReader},
     progress::Awaited,
     spawn::Child,
 };

@@ -112,7 +112,7 @@ pub struct Culprits {
 #[derive(Clone, Debug, Default)]
 struct Looks(watch::Sender<HashMap<ServiceId, u32>>);
 
-/// A look that is under way. Its end, also by a panic or because no thread can be started, is told to those that wait.
+/// A look that is under way. Its end, also by a panic or because no thread can be started, ends the waits for it.
 struct Look {
     of: ServiceId,
     looks: Looks,
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_asks_waits_for_the_looks_that_are_under_way() {
+    async fn a_question_waits_for_the_looks_that_are_under_way() {
         let culprits = Culprits::default();
         let (one, other) = (ServiceId(1), ServiceId(2));
         culprits.looked(one).await;

@@ -35,9 +35,8 @@ use crate::{
         Examination, FaultContext, Holder, Process, ProcessExit, ProcessKey, Sender, ServiceId,
         process::whereabouts,
     },
-    host::{Awaited, LeftProcesses, ProcReader, Survey, holder::Client},
+    host::{Awaited, LeftProcesses, OutputRun, ProcReader, Survey, holder::Client},
     outcomes::Outcomes,
-    output_runs::OutputRun,
     stacks::ServiceNames,
 };
 

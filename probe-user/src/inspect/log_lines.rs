@@ -11,8 +11,7 @@ use sdjournal::{Journal, JournalConfig, SdJournalError};
 
 use crate::{
     clock::Timestamp,
-    host::FileId,
-    output_runs::OutputRun,
+    host::{FileId, OutputRun},
     untrusted_file::{self, FileError},
 };
 
@@ -154,7 +153,7 @@ mod tests {
     use std::{fs, io::Write as _};
 
     use super::*;
-    use crate::output_runs::{OutputRuns, Place};
+    use crate::host::{OutputPlace, OutputRuns};
 
     fn output(text: &str) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
@@ -196,7 +195,7 @@ mod tests {
         let runs = OutputRuns::default();
         let begin = |text: &str| {
             let mut file = File::options().append(true).create(true).open(&path).unwrap();
-            runs.open(Place::end_of(&file));
+            runs.open(OutputPlace::end_of(&file));
             file.write_all(text.as_bytes()).unwrap();
             runs.started();
             runs.latest()

@@ -12,6 +12,9 @@ pub use crash::*;
 
 use crate::fact::{Direction, ExitStatus, HostFault, HostSubject, OomScope, Protocol, Source, TcpState};
 
+/// `signal(7)`
+const SIGKILL: u32 = 9;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     Exit(Exit),
@@ -117,6 +120,11 @@ impl Status {
     /// The signal that ended it, if one did.
     pub fn signal(self) -> Option<u32> {
         Some(self.0? & 0x7f).filter(|it| *it != 0)
+    }
+
+    /// Whether SIGKILL ended it, as the OOM killer does.
+    pub fn is_kill(self) -> bool {
+        self.signal() == Some(SIGKILL)
     }
 
     /// Whether a core dump was written.

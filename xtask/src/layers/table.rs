@@ -13,7 +13,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["fact"],
     &["config"],
     &["host"],
-    &["output_runs", "spawn", "stacks"],
+    &["spawn", "stacks"],
     &["sensor"],
     &["enrich"],
     &["probe"],

@@ -25,7 +25,7 @@ pub(super) struct SharedOutbox {
     /// The receiver over restarts of the daemon.
     pub(super) identity: String,
     keeper: Option<Arc<dyn Keeper>>,
-    /// What is to be kept before the receiver is told.
+    /// What is to be kept before the receiver gets the next message.
     kept: Mutex<Option<Awaited>>,
 }
 

@@ -4,7 +4,7 @@ use std::{fs, io};
 
 use crate::{
     config::Exec,
-    output_runs::Place,
+    host::OutputPlace,
     rotated_file::{RotatedFile, Rotation},
     untrusted_file::FileError,
 };
@@ -94,8 +94,8 @@ impl Lines {
     }
 
     /// Where the next piece comes in the file.
-    pub(super) fn place(&self) -> Option<Place> {
-        Place::end_of(self.file.file())
+    pub(super) fn place(&self) -> Option<OutputPlace> {
+        OutputPlace::end_of(self.file.file())
     }
 
     /// The lines that the file did not take since the last time.

@@ -28,8 +28,7 @@ use super::lines::{Lines, LostLines};
 use crate::{
     bounded_thread::{self, NoAnswer},
     config::Exec,
-    host::FileId,
-    output_runs::{OutputRun, OutputRuns, Place},
+    host::{FileId, OutputPlace, OutputRun, OutputRuns},
     untrusted_file::{self, Access, FileError, Refusal},
 };
 
@@ -119,7 +118,7 @@ impl Output {
         if exec.output_max.is_none() && !exec.output_stamp {
             let open = || untrusted_file::append(&exec.output, Access::Append, 0o640);
             let (file, _) = in_folder(&exec.output, open)?;
-            self.runs.open(Place::end_of(&file));
+            self.runs.open(OutputPlace::end_of(&file));
             return Ok(Opened { descriptor: file.into(), followed: None });
         }
         let opened = in_folder(&exec.output, || Lines::open(exec))?;
@@ -461,7 +460,7 @@ mod tests {
         // No thread reads the pipe of the earlier run yet, as if the processor had other work.
         let earlier = Arc::new(early.0);
         File::from(early.1).write_all(b"last words\n").unwrap();
-        output.runs.open(None).begins_at(Place::end_of(File::create(&path).unwrap()));
+        output.runs.open(None).begins_at(OutputPlace::end_of(File::create(&path).unwrap()));
         output.runs.started();
         let (dead, run) = (output.runs.latest(), output.runs.open(None));
         output.lock().lines = Some(Lines::open(&exec).unwrap());

@@ -66,7 +66,7 @@ fn a_restart_that_fails_after_the_service_was_well_opens_no_incident() {
 }
 
 #[test]
-fn the_outcome_of_a_restart_that_nobody_requested_is_not_published() {
+fn the_outcome_of_a_restart_without_a_request_is_not_published() {
     let mut lab = Lab::new(exec_identity(), vec![http_probe()], RestartPolicy::default());
     lab.killed(100);
     assert_eq!((lab.incidents()[0].0, lab.restarts_asked()), (Phase::Open, 0));

@@ -39,8 +39,6 @@ const FRESH: Duration = Duration::from_millis(100);
 /// So many reported exits are remembered, for events of them that come late.
 const REPORTED_MAX: usize = 256;
 
-const SIGKILL: u32 = 9;
-
 #[derive(Debug)]
 pub struct Exits {
     reader: ProcReader,
@@ -364,8 +362,7 @@ impl Exits {
         if status.code() == Some(0) && main != Some(pid) {
             return None;
         }
-        let oom_victim =
-            status.signal() == Some(SIGKILL) && main.is_some_and(|main| self.counts.has_risen(main));
+        let oom_victim = status.is_kill() && main.is_some_and(|main| self.counts.has_risen(main));
         if main == Some(pid) {
             self.counts.forget(pid);
         }

@@ -150,7 +150,7 @@ impl Queue {
         self.handled.until(queued, limit)
     }
 
-    /// The same for what holds up nobody, whether the disk was too late before or not.
+    /// The same for a wait that delays nothing else, whether the disk was too late before or not.
     pub(super) fn flush_patiently(&self, limit: Duration) -> Option<Awaited> {
         self.flush();
         let queued = self.lock().queued;

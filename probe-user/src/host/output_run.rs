@@ -8,7 +8,7 @@ use std::{
 
 use rustix::fs::fstat;
 
-use crate::host::FileId;
+use super::FileId;
 
 /// The most runs whose beginnings are known, the latest. A context is read a moment after its fault, and few runs begin until
 /// then.
@@ -30,18 +30,18 @@ struct Begin {
     /// Counted from 1.
     number: u64,
     /// None while the run has written nothing.
-    place: Option<Place>,
+    place: Option<OutputPlace>,
 }
 
 /// A place in a file, which a rotation renames.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct OutputPlace {
     pub file: FileId,
     /// In bytes.
     pub at: u64,
 }
 
-impl Place {
+impl OutputPlace {
     /// The present end of a file.
     pub fn end_of(file: impl AsFd) -> Option<Self> {
         let found = fstat(file).ok()?;
@@ -60,7 +60,7 @@ pub struct OutputRun {
 impl OutputRuns {
     /// The output of the next run is open. `place` is where it will begin, if that is known yet. It takes the place of one
     /// whose start failed.
-    pub fn open(&self, place: Option<Place>) -> OutputRun {
+    pub fn open(&self, place: Option<OutputPlace>) -> OutputRun {
         let mut known = self.lock();
         let number = known.started + 1;
         known.begins.retain(|begin| begin.number != number);
@@ -88,7 +88,7 @@ impl OutputRuns {
 
 impl OutputRun {
     /// Its first output comes here.
-    pub fn begins_at(&self, place: Option<Place>) {
+    pub fn begins_at(&self, place: Option<OutputPlace>) {
         let mut known = self.runs.lock();
         if let Some(begin) = known.begins.iter_mut().find(|begin| begin.number == self.number) {
             begin.place = place;
@@ -111,7 +111,7 @@ impl OutputRun {
     }
 }
 
-impl Place {
+impl OutputPlace {
     fn of(self, file: FileId) -> Option<u64> {
         (self.file == file).then_some(self.at)
     }
@@ -124,8 +124,8 @@ mod tests {
     const FILE: FileId = FileId { device: 1, inode: 1 };
     const ROTATED: FileId = FileId { device: 1, inode: 2 };
 
-    fn at(file: FileId, at: u64) -> Option<Place> {
-        Some(Place { file, at })
+    fn at(file: FileId, at: u64) -> Option<OutputPlace> {
+        Some(OutputPlace { file, at })
     }
 
     #[test]
