@@ -14,7 +14,7 @@ use hostprobe_tests::{
     http::{self, free_port},
     incident_events::{IncidentEvents, is, text},
     parts::require_root,
-    process::{kill, until, with_argument},
+    process::{kill, stop, until, with_argument},
     supervised::Supervised,
 };
 use rustix::{
@@ -179,15 +179,7 @@ fn seen_by(pid: u32, path: &Path) -> PathBuf {
 
 /// Does something to files while the daemon neither makes nor renames any.
 fn while_stopped(daemon: &Daemon, work: impl FnOnce()) {
-    let is_stopped = || {
-        let mut threads = fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("it lives").flatten();
-        threads.all(|thread| {
-            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
-        })
-    };
-    daemon.signal(Signal::STOP);
-    until("all its threads are stopped", LONG, || is_stopped().then_some(()));
+    stop(daemon.pid());
     work();
     daemon.signal(Signal::CONT);
 }

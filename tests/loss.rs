@@ -13,6 +13,7 @@ use hostprobe_tests::{
     incident_events::{IncidentEvents, is, number, text},
     memcg::MemoryCgroup,
     parts::{available, require_root},
+    process::stop,
     schema,
     storm::{Manner, Storm},
     supervised::Supervised,
@@ -157,8 +158,7 @@ fn while_the_daemon_is_stopped_watched_exits_are_kept_and_the_others_are_counted
     let options = "urgent_ring = \"64KiB\"\nunwatched_exits_per_second = 1000000\n";
     let Some(mut lab) = Lab::start(options, || Storm::of(Manner::Signals, UNWATCHED as u64)) else { return };
     let (mark, main) = (lab.daemon.mark(), lab.service.pid(&lab.daemon));
-    lab.daemon.signal(Signal::STOP);
-    until_stopped(lab.daemon.pid());
+    stop(lab.daemon.pid());
     lab.storm.begin();
     assert_eq!(lab.storm.process.wait(LONG).code(), Some(0));
     assert_eq!(lab.storm.made(), UNWATCHED as u64);
@@ -182,12 +182,4 @@ fn while_the_daemon_is_stopped_watched_exits_are_kept_and_the_others_are_counted
         reported > 0 && lost >= (UNWATCHED - reported) as u64,
         "{UNWATCHED} died, {reported} were reported, {lost} counted"
     );
-}
-
-/// Waits until a stop signal has taken effect.
-fn until_stopped(pid: u32) {
-    let stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
-    while !std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(stopped) {
-        std::thread::yield_now();
-    }
 }

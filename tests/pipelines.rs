@@ -9,7 +9,7 @@ use hostprobe_tests::{
     installed::{Installed, UNIT},
     operator::Home,
     parts::{require, require_root},
-    process::{Running, until},
+    process::{Running, stop, until},
     supervised::Supervised,
 };
 use rustix::process::Signal;
@@ -86,19 +86,11 @@ fn until_all_are_in(home: &Home, file: &str, daemon: &Daemon) {
     assert_eq!(got, (1..=got.len() as i64).collect::<Vec<_>>(), "{file}");
 }
 
-/// Whether all threads of a process are stopped.
-fn is_stopped(pid: u32) -> bool {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").flatten();
-    let mut states = threads.map(|thread| fs::read_to_string(thread.path().join("stat")).unwrap_or_default());
-    states.all(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
-}
-
 /// Stops the daemon while no event is under way. The end of any process of the host may be one.
 #[track_caller]
 fn stop_between_events(home: &Home, daemon: &Daemon) {
     until("no event is under way", PATIENCE, || {
-        daemon.signal(Signal::STOP);
-        until("the daemon stands still", PATIENCE, || is_stopped(daemon.pid()).then_some(()));
+        stop(daemon.pid());
         let all = daemon.events().len();
         let between = ["tcp.log", "unix.log"].iter().all(|file| sequences(home, file).len() == all);
         if !between {

@@ -12,7 +12,7 @@ use std::{
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-/// Longest wait for a process to end after the request.
+/// Longest wait for a process to end or to stop after the request.
 const END: Duration = Duration::from_secs(20);
 
 /// Longest wait for the output of a process that has ended.
@@ -272,6 +272,22 @@ pub fn children(pid: u32) -> Vec<u32> {
 pub fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// Stops a process, and waits until all its threads stand still.
+///
+/// # Panics
+/// If it does not live.
+pub fn stop(pid: u32) {
+    signal(pid, Signal::STOP);
+    let is_stopped = || {
+        let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten();
+        threads.all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+        })
+    };
+    until("all its threads are stopped", END, || is_stopped().then_some(()));
 }
 
 /// The pid that a file holds.
