@@ -95,7 +95,7 @@ fn outlives_its_daemons(args: &[&str]) {
     let first = pid.expect("a pid");
     let group = cgroup::v2_of(first);
     let daemon = lab.start(LEAVE, args);
-    assert!(daemon.log().contains(&format!("goes on as pid {first}")), "{}", daemon.log());
+    daemon.wait_for_log(&format!("goes on as pid {first}"));
     let mark = daemon.mark();
     kill(first);
     let events = IncidentEvents::of(&daemon, mark, &lab.service.name);
@@ -153,8 +153,7 @@ fn a_service_that_ended_while_no_daemon_ran_is_an_incident_of_the_next_which_res
         assert_ne!(lab.pid(), before);
         let asked = |event: &Value| is(event, "restart.request", &lab.service.name);
         assert_eq!(daemon.count(asked), 1, "{how:?}");
-        let log = daemon.log();
-        assert!(log.contains(&format!("pid {before} has ended while no hostprobe ran")), "{log}");
+        daemon.wait_for_log(&format!("pid {before} has ended while no hostprobe ran"));
         assert!(daemon.stop().success());
     }
     // A replay of all that decides alike.
@@ -197,15 +196,11 @@ fn a_changed_command_starts_anew_and_a_removed_one_ends_before_its_port_is_used_
     assert!(now.contains(&lab.pid()));
     assert_eq!(with_argument(&gone.port.to_string()).len(), 1);
     assert_eq!(troubles(&daemon), 0, "{}", daemon.log());
-    let log = daemon.log();
-    let said = [
-        format!(
-            "{}: ends pid {changed}, which an earlier hostprobe started: its command has changed",
-            lab.service.name
-        ),
-        format!("{}: ends pid {}, which", gone.name, removed[0]),
-    ];
-    assert!(said.iter().all(|said| log.contains(said)), "{log}");
+    daemon.wait_for_log(&format!(
+        "{}: ends pid {changed}, which an earlier hostprobe started: its command has changed",
+        lab.service.name
+    ));
+    daemon.wait_for_log(&format!("{}: ends pid {}, which", gone.name, removed[0]));
     assert!(daemon.stop().success());
     // What has ended is not known any more.
     let daemon = Daemon::start(&next, &[]);
@@ -356,7 +351,7 @@ fn a_restart_that_a_killed_daemon_began_goes_on_as_the_same_one() {
     let second = Daemon::start(&config, &[]);
     let done = second.wait_for(|event| of_it(event, "restart.done"), LONG);
     assert_eq!(done["restart"]["attempt"], 1, "{done:#}");
-    assert!(second.log().contains("the restart that an earlier hostprobe began goes on"), "{}", second.log());
+    second.wait_for_log("the restart that an earlier hostprobe began goes on");
     let again = |event: &Value| of_it(event, "process.exit") || of_it(event, "incident.open");
     assert_eq!(second.count(again), 0, "{:#?}", second.events());
 }

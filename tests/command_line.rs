@@ -181,8 +181,7 @@ fn a_port_that_is_in_use_costs_the_http_page_only() {
     let config = service.config("").replace("listen = \"\"", &format!("listen = \"{taken}\""));
     let daemon = Daemon::start(&config, &[]);
     daemon.ready();
-    let words = format!("{taken}: another process already listens there");
-    until("the log says it", LONG, || daemon.log().contains(&words).then_some(()));
+    daemon.wait_for_log(&format!("{taken}: another process already listens there"));
     service.until_healthy(&daemon);
     let mark = daemon.mark();
     service.kill(&daemon);

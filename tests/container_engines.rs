@@ -265,7 +265,7 @@ fn a_socket_of_another_user_that_the_daemon_may_not_write_to_is_told() {
     let Some(lab) = PodmanLab::new("rootright", Podman::rootless()) else { return };
     lab.run(&["--cgroups=disabled"], SAYS);
     let daemon = start("podman", lab.service.socket(), &lab.name);
-    until("the log says what to do", LONG, || daemon.log().contains("SupplementaryGroups=").then_some(()));
+    daemon.wait_for_log("SupplementaryGroups=");
     // Without a restart of the daemon.
     lab.service.open_to_all();
     wait_until_healthy(&daemon, "web");

@@ -278,7 +278,7 @@ fn what_a_killed_daemon_has_frozen_is_continued_by_the_next_one() {
     daemon.ready();
     assert!(!service.is_stopped() && !service.has_record());
     http::get(service.port, "/health").expect("it answers");
-    assert!(daemon.log().contains("a drill of an earlier run of hostprobe was not over"), "{}", daemon.log());
+    daemon.wait_for_log("a drill of an earlier run of hostprobe was not over");
     assert_eq!(latest_drill(&service.home, "unfinished")["fault"], "hang");
 }
 

@@ -237,6 +237,6 @@ fn a_command_starts_after_the_service_that_it_names_is_healthy() {
     assert!(order.is_sorted(), "{order:?}");
     let why = text(&events[order[0]], "event.reason");
     assert_eq!(why, format!("its first start waits for {}, for 5m at most", db.name));
-    assert!(daemon.log().contains(&format!("{}: {why}", api.name)), "{}", daemon.log());
+    daemon.wait_for_log(&format!("{}: {why}", api.name));
     assert_eq!(daemon.count(|event| event_action(event) == "incident.open"), 0);
 }

@@ -160,7 +160,7 @@ fn without_any_right_supervised_commands_are_still_restarted() {
         let reason = said["reason"].as_str().unwrap_or_default();
         assert!(reason.contains("CAP_BPF") && reason.contains("CAP_PERFMON"), "{reason}");
     }
-    until("the log says it", LONG, || daemon.log().contains("CAP_BPF").then_some(()));
+    daemon.wait_for_log("CAP_BPF");
     service.until_healthy(&daemon);
     daemon.wait_for(|event| service.listens(service.port, event), LONG);
     for (signal, verdict) in [("/segv", "crashed"), ("/exit?code=3", "exited")] {

@@ -53,10 +53,9 @@ fn a_host_that_calls_itself_another_is_refused_and_both_sides_log_it() {
         let file = host.file("fleet.creds", &credentials);
         let (daemon, _alerts) = host.daemon(&keys(&file, &authority), "");
         daemon.ready();
-        let logged = until("the daemon logs the refusal", LONG, || {
-            Some(daemon.log()).filter(|log| log.contains("NATS refuses this host something"))
-        });
-        assert!(logged.contains("Permissions Violation"), "{logged}");
+        let refused = daemon.wait_for_log("NATS refuses this host something");
+        assert!(refused.contains("Permissions Violation"), "{refused}");
+        let logged = daemon.log();
         assert!(
             !logged.contains("event: server error"),
             "the client library logs nothing by itself: {logged}"
@@ -87,10 +86,7 @@ fn a_server_of_another_authority_is_not_trusted_and_the_log_says_why() {
         let trusts = format!("nats = \"tls://{HUB}:{PORT}\"\nca_file = {:?}", other.pem());
         let (daemon, _alerts) = host.daemon(&trusts, "");
         daemon.ready();
-        let line = until("the daemon logs it", LONG, || {
-            let log = daemon.log();
-            log.lines().find(|line| line.contains("NATS cannot be reached")).map(str::to_owned)
-        });
+        let line = daemon.wait_for_log("NATS cannot be reached");
         assert!(line.contains("invalid peer certificate"), "{line}");
         let shown = host.run(|| fleet_status(&trusts));
         assert!(shown.contains("invalid peer certificate"), "{shown}");

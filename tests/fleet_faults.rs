@@ -156,9 +156,7 @@ fn what_is_not_signed_by_its_host_counts_for_nothing() {
             one_cause(&lab);
             let (a, _) = lab.services()[0];
             assert!(!a.events().iter().any(|event| event.to_string().contains("a-lie")));
-            until("the log counts what was refused", LONG, || {
-                a.log().contains("messages of other hosts were refused or lost").then_some(())
-            });
+            a.wait_for_log("messages of other hosts were refused or lost");
         });
     });
 }

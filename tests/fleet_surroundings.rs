@@ -80,8 +80,7 @@ fn a_host_that_floods_the_others_takes_neither_their_memory_nor_their_knowledge_
         let before = daemons.map(|daemon| peak_resident(daemon.pid()));
         let subjects = ["$KV.hostprobe.alive.a", "$KV.hostprobe.state.a", "$KV.hostprobe.held.a.b"];
         while_flooding(&subjects, |sent| {
-            let is_told = |log: String| log.contains("messages of other hosts were refused or lost");
-            until("the log counts what was refused", LONG, || is_told(daemons[1].log()).then_some(()));
+            daemons[1].wait_for_log("messages of other hosts were refused or lost");
             until("much is sent", LONG, || (sent.load(Ordering::Acquire) > 500).then_some(()));
         });
         for (daemon, before) in daemons.iter().zip(before) {

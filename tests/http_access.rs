@@ -229,10 +229,10 @@ fn renewed_files_are_used_without_a_restart_and_bad_ones_change_nothing() {
 
     let third = guarded.authority.issue("third", LOCALHOST, 300);
     fs::copy(&third.pem, &guarded.shown.pem).expect("it is copied");
-    until("the warning", PATIENCE, || daemon.log().contains("are no certificate and its key").then_some(()));
+    daemon.wait_for_log("are no certificate and its key");
     assert!(shows("second"));
     fs::set_permissions(&guarded.token, Permissions::from_mode(0o666)).expect("it is ours");
-    until("the other warning", PATIENCE, || daemon.log().contains("chmod 640").then_some(()));
+    daemon.wait_for_log("chmod 640");
     assert_eq!(guarded.with_token("/health", NEXT_TOKEN).0, "200");
     fs::copy(&third.key, &guarded.shown.key).expect("it is copied");
     until("the pair", PATIENCE, || shows("third").then_some(()));
@@ -291,6 +291,7 @@ fn handshakes_that_never_end_and_wrong_tokens_hold_nothing_up() {
     let answers = wrong.wait_with_output().expect("it ends");
     let answers = String::from_utf8_lossy(&answers.stdout).into_owned();
     assert!(answers.lines().count() == 300 && answers.lines().all(|line| line == "401"), "{answers}");
+    daemon.wait_for_log("requests without the right token");
     let told = daemon.log().matches("requests without the right token").count();
     assert!((1..=2).contains(&told), "it is told {told} times\n{}", daemon.log());
     assert!(!daemon.log().contains("wrong-horse"), "{}", daemon.log());

@@ -49,7 +49,7 @@ fn start(arguments: &[&str]) -> (Supervised, Daemon, u32) {
     let daemon = Daemon::start(&service.config(""), &[arguments, &["--log", "debug"]].concat());
     service.until_healthy(&daemon);
     let read = "the memory of processes and cgroups was read";
-    until("the daemon knows what is held", LONG, || daemon.log().contains(read).then_some(()));
+    daemon.wait_for_log(read);
     let main = service.pid(&daemon);
     (service, daemon, main)
 }

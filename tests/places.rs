@@ -67,7 +67,7 @@ fn in_a_pid_namespace_events_have_the_pids_of_the_namespace_and_name_it() {
     assert_eq!(own.display().to_string(), format!("pid:[{inode}]"));
     let said = "where only processes of its own pid namespace are seen";
     assert!(text(&ready, "message").contains(said), "{ready:#}");
-    assert!(daemon.log().contains("run it in the host's pid namespace"), "{}", daemon.log());
+    daemon.wait_for_log("run it in the host's pid namespace");
     let attached = field(&ready, "coverage").and_then(Value::as_array).expect("coverage");
     for hook in hostprobe_tests::kernel_hooks::possible() {
         let covered = attached.iter().find(|it| it["hook"] == hook.tracepoint());

@@ -286,8 +286,7 @@ fn a_second_daemon_leaves_the_socket_of_the_first() {
     let second = Daemon::start(&config, &[]);
     let ready = second.ready();
     assert_eq!(event_action(&ready), "agent.ready");
-    let already_running = || second.log().contains("another hostprobe answers there").then_some(());
-    until("the second says that there is a first", LONG, already_running);
+    second.wait_for_log("another hostprobe answers there");
     let status = hostprobe(&["status", "--json", "--socket", path(&socket)]);
     let status: Value = serde_json::from_str(&ends_with(&status, 0)).expect("JSON");
     let speaker = text(&first.ready(), "agent.ephemeral_id").to_owned();
@@ -309,9 +308,8 @@ fn a_recording_that_cannot_be_written_is_reported_and_stops_nothing_else() {
     let config = format!("[http]\nlisten = \"\"\n[state]\ndirectory = {:?}\n", path(folder.path()));
     let daemon = Daemon::start(&config, &[]);
     daemon.ready();
-    let log = daemon.log();
-    assert!(log.contains("cannot record to this folder: others may write to it"), "{log}");
-    assert!(log.contains("[state] directory"), "{log}");
+    let line = daemon.wait_for_log("cannot record to this folder: others may write to it");
+    assert!(line.contains("[state] directory"), "{line}");
     assert!(fs::read_dir(folder.path()).expect("it is there").next().is_none());
 
     // Without a recording and without commands to remember, the folder is not even created.

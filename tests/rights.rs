@@ -100,7 +100,7 @@ fn a_supervised_service_has_all_the_rights_that_its_daemon_was_started_with() {
     let environment = fs::read(format!("/proc/{pid}/environ")).expect("it lives");
     let environment = String::from_utf8_lossy(&environment);
     assert!(!environment.contains("NOTIFY_SOCKET") && !environment.contains("WATCHDOG"), "{environment}");
-    assert!(daemon.log().contains("NOTIFY_SOCKET=/nonexistent/notify"), "{}", daemon.log());
+    daemon.wait_for_log("NOTIFY_SOCKET=/nonexistent/notify");
 }
 
 #[test]
@@ -201,6 +201,6 @@ fn without_a_right_less_is_seen_and_the_log_says_so() {
     assert_eq!(text(&died, "process.command_line"), "/bin/sh -c read line; kill -SEGV $$ other-user");
     assert_eq!(field(&died, "process.executable"), None);
     for missing in ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"] {
-        assert!(daemon.log().contains(&format!("without {missing}, the ")), "{}", daemon.log());
+        daemon.wait_for_log(&format!("without {missing}, the "));
     }
 }

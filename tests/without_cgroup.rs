@@ -72,6 +72,7 @@ fn a_grandchild_ends_with_its_service(hooks: &[&str]) {
     until("the end of the first", LONG, || {
         (!std::path::Path::new(&format!("/proc/{first}")).exists()).then_some(())
     });
+    daemon.wait_for_log("without cgroups of their own");
     let log = daemon.log();
     assert_eq!(log.matches("without cgroups of their own").count(), 1, "said once for both services: {log}");
     daemon.stop();

@@ -77,6 +77,8 @@ fn becomes<'s>(service: &'s str, state: &'s str) -> impl Fn(&Value) -> bool + 's
 fn listening_servers_are_watched_and_named() {
     on_a_host(|host| {
         let mut daemon = watch();
+        // The last line of what it says of itself.
+        daemon.wait_for_log(&format!("hostprobe discover --write {DEFAULT_CONFIG}"));
         let said = daemon.log();
         assert!(said.contains("restarting nothing"), "{said}");
         for (name, port, how) in [
@@ -89,7 +91,6 @@ fn listening_servers_are_watched_and_named() {
             let line = line.unwrap_or_else(|| panic!("{name} is not named: {said}"));
             assert!(line.contains(&port) && line.trim_end().ends_with(how), "{line}");
         }
-        assert!(said.contains(&format!("hostprobe discover --write {DEFAULT_CONFIG}")), "{said}");
         assert!(said.contains(&format!("http://127.0.0.1:{PAGE}/")), "{said}");
 
         let (code, body) = http::get(PAGE, "/api/v1/status").expect("the daemon answers");

@@ -20,6 +20,9 @@ use crate::{
 /// Longest wait for the daemon to watch, on a busy machine.
 const READY: Duration = Duration::from_secs(30);
 
+/// Longest wait for a line of its log.
+const SAID: Duration = Duration::from_secs(60);
+
 /// A running daemon, ended when it is dropped.
 #[derive(Debug)]
 pub struct Daemon {
@@ -205,6 +208,20 @@ impl Daemon {
     /// Its event stream as lines, with when each was read.
     pub fn stream(&self) -> &Lines {
         &self.process.stdout
+    }
+
+    /// Waits for a line of its log that contains these words. The log is read beside the event stream: a line may come here
+    /// after an event that was written later.
+    ///
+    /// # Panics
+    /// If none comes in time or the daemon ends, with its last words.
+    #[track_caller]
+    pub fn wait_for_log(&self, words: &str) -> String {
+        let such = |lines: &[String]| lines.iter().find(|line| line.contains(words)).cloned();
+        match self.process.stderr.wait_for(SAID, such) {
+            Some(line) => line,
+            None => panic!("the log does not say {words:?} within {SAID:?}; {}", self.last_words()),
+        }
     }
 
     /// What it wrote to its own log so far.
