@@ -13,7 +13,7 @@ use hostprobe_tests::{
     http::{self, free_port},
     incident_events::{IncidentEvents, is, text},
     parts::{built, require_root},
-    process::{until, with_argument},
+    process::with_argument,
     program::{NOBODY, ProgramCopy},
     schema,
     supervised::Supervised,

@@ -8,7 +8,6 @@ use hostprobe_tests::{
     incident_events::{is, number, text, wait_until_healthy},
     podman::Podman,
     podman_service::PodmanService,
-    process::until,
 };
 use serde_json::Value;
 

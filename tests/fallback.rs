@@ -11,7 +11,6 @@ use hostprobe_tests::{
     kernel_hooks::possible,
     memcg::MemoryCgroup,
     parts::require_root,
-    process::until,
     supervised::Supervised,
     victim::Victim,
 };

@@ -33,7 +33,7 @@ use table::Table;
 use crate::{
     clock::Timestamp,
     fact::{Process, ProcessKey, ServiceId},
-    host::{ProcReader, ReadError, cgroup, users::Users},
+    host::{ProcReader, ReadError, cgroup, is_there, users::Users},
     redact,
     sensor::{ebpf, record},
 };
@@ -95,7 +95,7 @@ impl Enricher {
             if self.table.get(main).is_none()
                 && let Some(process) = self.reader.read(main.pid).filter(|process| process.key == main)
             {
-                self.learn(process, Timestamp::now());
+                self.learn(process);
             }
         }
         self.members.set_main(service, main)
@@ -145,7 +145,7 @@ impl Enricher {
         let Some(image) = &record.image else {
             let process = self.reader.read(record.pid)?;
             let executable = process.executable.clone();
-            self.learn(process, at);
+            self.executes(process, at);
             return executable.map(Cow::Owned);
         };
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(image.start_ns));
@@ -173,16 +173,24 @@ impl Enricher {
             },
             namespace_pid: known.and_then(|known| known.namespace_pid),
         };
-        self.learn(process, at);
+        self.executes(process, at);
         Some(Cow::Borrowed(&image.filename))
     }
 
-    /// Learns a process, or the program that it executes at this time.
-    fn learn(&mut self, process: Process, at: Timestamp) {
+    /// Learns the program that a process executes at this time.
+    fn executes(&mut self, process: Process, at: Timestamp) {
         self.table.executes(process, at);
+        self.sweep();
+    }
+
+    fn learn(&mut self, process: Process) {
+        self.table.insert(process);
+        self.sweep();
+    }
+
+    fn sweep(&mut self) {
         if self.table.is_due_for_a_sweep() {
-            let reader = &self.reader;
-            self.table.retain(|process| reader.key_of(process.key.pid) == Some(process.key));
+            self.table.retain(|process| is_there(process.key.pid));
         }
     }
 

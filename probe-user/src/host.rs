@@ -69,7 +69,7 @@ pub use self::{
     outbound::Outbound,
     output_run::{OutputPlace, OutputRun, OutputRuns},
     pid_scope::PidScope,
-    process::ProcReader,
+    process::{ProcReader, is_there},
     remains::Remains,
     successor::LeftProcesses,
     survey::Survey,

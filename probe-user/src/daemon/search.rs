@@ -80,6 +80,10 @@ impl Search {
     /// Searches for the main processes of services, all in one survey of the host. The answers come as
     /// [`Outcome::Found`].
     pub(super) fn start(&mut self, services: &[ServiceId], now: Timestamp) {
+        // A survey costs something, and most programs that are executed are those of no service.
+        if services.is_empty() {
+            return;
+        }
         let survey = Arc::new(Survey::new(self.reader.clone()));
         for service in services {
             self.start_one(*service, &survey, now);

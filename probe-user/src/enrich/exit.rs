@@ -86,9 +86,12 @@ impl Enricher {
         (!self.lives(newest)).then_some(newest)
     }
 
-    /// A process as the exit hook saw it: its record has the name, user, parent and cgroups of that moment. `/proc` is not
-    /// read where the parent is known: a process that has given its memory back has no command line there any more.
-    fn process_of_hook(&self, key: ProcessKey, record: &record::Exit) -> Process {
+    /// A process as the exit hook saw it: its record has the name, user, parent and cgroups of that moment. `/proc` is read
+    /// only where the parent is not known: a process that has given its memory back has no command line there any more.
+    fn process_of_hook(&mut self, key: ProcessKey, record: &record::Exit) -> Process {
+        if self.table.get(key).is_none() {
+            self.learn_parent(record.parent_pid);
+        }
         let parent = self.table.newest(record.parent_pid).filter(|known| known.key.start <= key.start);
         let known = self.table.get(key);
         let is_new = known.is_none();
@@ -104,6 +107,17 @@ impl Enricher {
         process.name.clone_from(&record.comm);
         process.namespace_pid = record.namespaced_pid.filter(|&pid| pid != record.pid);
         if is_new { with_image_of(parent, process) } else { process }
+    }
+
+    /// Learns a process whose child has ended, if it is not known: one that was forked and has executed nothing. It may have
+    /// many children that end.
+    fn learn_parent(&mut self, pid: u32) {
+        if pid > INIT
+            && self.table.newest(pid).is_none()
+            && let Some(parent) = self.reader.read(pid)
+        {
+            self.learn(parent);
+        }
     }
 
     /// A process as a fallback found it. Its record lacks the parent, or the name and user, if the process was gone by

@@ -176,7 +176,8 @@ impl Known {
 
     fn insert(&mut self, key: (Hierarchy, u64), path: String) {
         if self.younger.len() >= GENERATION {
-            self.older = mem::take(&mut self.younger);
+            mem::swap(&mut self.older, &mut self.younger);
+            self.younger.clear();
         }
         self.younger.insert(key, path);
     }

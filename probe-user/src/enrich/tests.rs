@@ -72,19 +72,14 @@ fn where_ids_name_no_unit_the_process_is_asked() {
     assert_eq!((service(20), service(21)), (Some(LOGIN), None));
 }
 
-#[test]
-fn an_ended_fork_has_the_image_of_its_parent_without_reading_proc() {
-    let host = host();
-    let mut enricher = enricher(&host);
-    let cgroup = host.cgroups().id(cgroup::Hierarchy::V2, SERVICE);
-    // Born after the stock was taken; what is there now is another process.
-    host.process_started_at(30, 20, "other", "/other", 50_000);
-    let mut record = record::Exit {
+/// The record of the end of a process of [`LOGIN`] named `app`, with this parent, in this cgroup.
+fn end_of(pid: u32, parent_pid: u32, start: Timestamp, cgroup: Option<u64>) -> record::Exit {
+    record::Exit {
         at_ns: 9_000_000_000,
         source: Source::Ebpf,
-        start_ns: host.reader().key_of(30).unwrap().start.as_nanos(),
-        pid: 30,
-        parent_pid: 20,
+        start_ns: start.as_nanos(),
+        pid,
+        parent_pid,
         namespaced_pid: None,
         lineage: Some(lineage_of(LOGIN)),
         uid: 33,
@@ -97,7 +92,36 @@ fn an_ended_fork_has_the_image_of_its_parent_without_reading_proc() {
         cgroups: record::Cgroups { v2: cgroup, memory_v1: None },
         comm: "app".to_owned(),
         signal: None,
+    }
+}
+
+#[test]
+fn a_parent_that_has_executed_nothing_is_read_once_for_all_its_children() {
+    let host = host();
+    let mut enricher = enricher(&host);
+    // A fork of the main process, which forks workers.
+    host.process_started_at(40, 10, "app", "/app", 50_000);
+    host.cgroup_file(40, &format!("0::{SERVICE}\n"));
+    let cgroup = host.cgroups().id(cgroup::Hierarchy::V2, SERVICE);
+    let start = host.reader().key_of(40).unwrap().start;
+    let mut executable_of_child = |pid| {
+        let (exit, member) = enricher.exit(&end_of(pid, 40, start, cgroup)).unwrap();
+        assert_eq!(member, Some(Membership { service: LOGIN, main: false }));
+        exit.process.executable
     };
+    assert_eq!(executable_of_child(41).as_deref(), Some("/app"));
+    host.remove("proc/40");
+    assert_eq!(executable_of_child(42).as_deref(), Some("/app"), "it is not read again");
+}
+
+#[test]
+fn an_ended_fork_has_the_image_of_its_parent_without_reading_proc() {
+    let host = host();
+    let mut enricher = enricher(&host);
+    let cgroup = host.cgroups().id(cgroup::Hierarchy::V2, SERVICE);
+    // Born after the stock was taken; what is there now is another process.
+    host.process_started_at(30, 20, "other", "/other", 50_000);
+    let mut record = end_of(30, 20, host.reader().key_of(30).unwrap().start, cgroup);
     let (exit, member) = enricher.exit(&record).unwrap();
     assert_eq!(exit.process.executable.as_deref(), Some("/app"));
     assert_eq!((exit.process.name.as_str(), exit.process.user_id), ("app", 33));

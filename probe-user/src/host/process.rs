@@ -7,6 +7,10 @@ use std::{
 };
 
 use procfs::{FromRead, process::Stat};
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
 
 use super::{
     ReadError,
@@ -38,6 +42,12 @@ pub(super) const STATUS_MAX: u64 = 64 * 1024;
 #[derive(Debug)]
 pub struct ProcessTree {
     children: HashMap<u32, Vec<u32>>,
+}
+
+/// Whether there is a process with this pid, one that may not be signalled as well. It reads no file.
+pub fn is_there(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 impl ProcessTree {

@@ -9,16 +9,13 @@ use std::{
 };
 
 use ring::digest::{Context, SHA256};
-use rustix::{
-    io::Errno,
-    process::{Pid, Signal, test_kill_process},
-};
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Exec,
     fact::{Cgroup, ProcessKey},
-    host::{FileId, OwnCgroup, PidScope, ProcReader},
+    host::{FileId, OwnCgroup, PidScope, ProcReader, is_there},
 };
 
 /// A command that was started or adopted.
@@ -162,12 +159,6 @@ impl RunningCommand {
     pub fn has_cgroup(&self) -> bool {
         self.cgroup.is_some()
     }
-}
-
-/// Whether there is a process with this pid, without `/proc`.
-fn is_there(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 /// A digest of everything that makes it another command, so that the file has none of its secrets.

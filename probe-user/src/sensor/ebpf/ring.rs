@@ -1,17 +1,25 @@
 //! Reads the two ring buffers.
 
-use std::{collections::HashSet, io, os::fd::AsFd};
+use std::{io, os::fd::AsFd, time::Duration};
 
 use aya::maps::{MapData, RingBuf};
+use tokio::time::{Instant, timeout_at};
 
 use super::decode::decode;
-use crate::sensor::{
-    record::{Exit, Record, Signal},
-    wake::Wake,
-};
+use crate::sensor::{record::Record, wake::Wake};
 
 /// Most records of one ring in one drain, so that a flood cannot hold the daemon here.
 const BATCH: usize = 4096;
+
+/// The bulk ring wakes no reader. While its records come fast, it is read whenever about so many are there: a death has to
+/// wait for all that came before it.
+const BULK_MAX: u32 = 16;
+
+/// The shortest time between two such drains.
+const SHORTEST_PACE: Duration = Duration::from_millis(10);
+
+/// If so many records take longer than this to come, the drain of every second is enough.
+const LONGEST_PACE: Duration = Duration::from_millis(250);
 
 pub struct Rings {
     urgent: RingBuf<MapData>,
@@ -21,27 +29,58 @@ pub struct Rings {
     /// The last batch was full. The kernel sends no wake-up while the reader is behind.
     behind: bool,
     undecodable: u64,
+    /// Records of the bulk ring, since when.
+    counted: (u32, Instant),
+    /// How soon after a drain the bulk ring is to be drained again; None if that does not matter.
+    pace: Option<Duration>,
+    bulk_due: Option<Instant>,
 }
 
 impl Rings {
     pub fn new(urgent: RingBuf<MapData>, bulk: RingBuf<MapData>) -> Self {
-        Self { urgent, bulk, wake: Wake::default(), behind: false, undecodable: 0 }
+        Self {
+            urgent,
+            bulk,
+            wake: Wake::default(),
+            behind: false,
+            undecodable: 0,
+            counted: (0, Instant::now()),
+            pace: None,
+            bulk_due: None,
+        }
     }
 
     pub async fn readable(&mut self) -> io::Result<()> {
         if self.behind {
             return Ok(());
         }
-        self.wake.readable(self.urgent.as_fd()).await
+        let urgent = self.wake.readable(self.urgent.as_fd());
+        match self.bulk_due {
+            Some(due) => timeout_at(due, urgent).await.unwrap_or(Ok(())),
+            None => urgent.await,
+        }
     }
 
     pub fn drain(&mut self, out: &mut Vec<Record>) {
-        let Self { urgent, bulk, wake, behind, undecodable } = self;
-        let start = out.len();
+        let Self { urgent, bulk, wake, behind, undecodable, .. } = self;
         *behind = !wake.empty(|| take(urgent, out, undecodable));
         let urgent_end = out.len();
         take(bulk, out, undecodable);
-        put_senders_first(&mut out[start..], urgent_end - start);
+        let taken = u32::try_from(out.len() - urgent_end).unwrap_or(u32::MAX);
+        self.set_pace(taken, Instant::now());
+    }
+
+    /// Decides when the bulk ring is drained next, of which so many records were taken now.
+    fn set_pace(&mut self, taken: u32, now: Instant) {
+        let (before, since) = self.counted;
+        let (count, passed) = (before.saturating_add(taken), now - since);
+        if passed < SHORTEST_PACE {
+            self.counted.0 = count;
+        } else {
+            self.counted = (0, now);
+            self.pace = pace(count, passed);
+        }
+        self.bulk_due = self.pace.map(|pace| now + pace);
     }
 
     pub fn take_undecodable(&mut self) -> u64 {
@@ -49,33 +88,10 @@ impl Rings {
     }
 }
 
-/// Moves what the senders of deadly signals, and those that started them, had executed before the other records: an exit then
-/// finds the command line that its sender had as it sent. The first `urgent` records are of the urgent ring.
-fn put_senders_first(records: &mut [Record], urgent: usize) {
-    let mut latest = 0;
-    let mut senders = HashSet::new();
-    for record in &records[..urgent] {
-        if let Record::Exit(Exit { signal: Some(Signal { sender: Some(sender), at_ns, .. }), .. }) = record {
-            senders.insert(sender.pid);
-            latest = latest.max(*at_ns);
-        }
-    }
-    if senders.is_empty() {
-        return;
-    }
-    // A process executes after the one that started it.
-    for record in records[urgent..].iter().rev() {
-        if let Record::Exec(exec) = record
-            && senders.contains(&exec.pid)
-            && let Some(image) = &exec.image
-        {
-            senders.insert(image.parent_pid);
-        }
-    }
-    let goes_first = |record: &Record| matches!(record, Record::Exec(exec) if senders.contains(&exec.pid) && exec.at_ns <= latest);
-    if records[urgent..].iter().any(goes_first) {
-        records.sort_by_key(|record| !goes_first(record));
-    }
+/// How long it takes until so many records are there that the next drain is due; None if that takes long.
+fn pace(count: u32, passed: Duration) -> Option<Duration> {
+    let pace = passed.saturating_mul(BULK_MAX).checked_div(count)?;
+    (pace < LONGEST_PACE).then_some(pace.max(SHORTEST_PACE))
 }
 
 /// Moves records out of a ring; true if it is empty now.
@@ -96,41 +112,12 @@ fn take(ring: &mut RingBuf<MapData>, out: &mut Vec<Record>, undecodable: &mut u6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sensor::ebpf::decode::tests::wire::{exec_bytes, exit_bytes};
-
-    /// A program that `pid`, a child of `parent`, executed.
-    fn exec(at_ns: u64, pid: u32, parent: u32) -> Record {
-        let Ok(Record::Exec(mut exec)) = decode(&exec_bytes()) else { panic!("not an exec") };
-        exec.at_ns = at_ns;
-        exec.pid = pid;
-        exec.image.as_mut().unwrap().parent_pid = parent;
-        Record::Exec(exec)
-    }
-
-    /// The end of a process, which `sender` caused.
-    fn killed(at_ns: u64, sender: u32) -> Record {
-        let Ok(Record::Exit(mut exit)) = decode(&exit_bytes()) else { panic!("not an exit") };
-        exit.at_ns = at_ns;
-        let signal = exit.signal.as_mut().unwrap();
-        signal.at_ns = at_ns;
-        signal.sender.as_mut().unwrap().pid = sender;
-        Record::Exit(exit)
-    }
 
     #[test]
-    fn what_a_sender_and_its_parent_had_executed_comes_before_the_end_they_caused() {
-        let (script, other, kill, next) = (exec(1, 9, 8), exec(2, 20, 1), exec(3, 10, 9), exec(5, 10, 9));
-        let end = killed(4, 10);
-        let mut records = vec![end.clone(), script.clone(), other.clone(), kill.clone(), next.clone()];
-        put_senders_first(&mut records, 1);
-        assert_eq!(records, [script, kill, end, other, next]);
-    }
-
-    #[test]
-    fn records_of_others_stay_behind_the_urgent_ones() {
-        let records = [killed(4, 10), exec(1, 20, 1), exec(2, 21, 20)];
-        let mut ordered = records.to_vec();
-        put_senders_first(&mut ordered, 1);
-        assert_eq!(ordered, records);
+    fn a_busy_bulk_ring_is_drained_once_some_records_are_there_and_a_quiet_one_by_the_second() {
+        let of = |count, passed| pace(count, Duration::from_millis(passed)).map(|pace| pace.as_millis());
+        assert_eq!((of(0, 1000), of(50, 1000), of(64, 1000)), (None, None, None));
+        assert_eq!((of(65, 1000), of(800, 1000), of(13, 10)), (Some(246), Some(20), Some(12)));
+        assert_eq!((of(4096, 10), of(u32::MAX, 86_400_000)), (Some(10), Some(10)));
     }
 }

@@ -7,17 +7,13 @@ use std::{
 
 use aya::maps::{HashMap, MapData, MapError};
 use probe_abi::{DESCENDANTS_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS, WATCHED_OWNERS_MAX};
-use rustix::{
-    io::Errno,
-    process::{Pid, test_kill_process},
-};
 
 use super::{
     adoption::{Adoption, Owners, Whose, process_of},
     cgroup_id::CgroupId,
     prefilter::Prefilter,
 };
-use crate::fact::ProcessKey;
+use crate::{fact::ProcessKey, host::is_there};
 
 /// Size of the map `WATCHED_TGID`.
 const PROCESSES_MAX: usize = 4096;
@@ -28,12 +24,6 @@ const PROCESSES_MAX: usize = 4096;
 pub struct WatchError {
     what: String,
     source: MapError,
-}
-
-/// Whether a process with this id lives. One that may not be signalled does.
-fn lives(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 /// A local TCP port in its network namespace.
@@ -177,7 +167,7 @@ impl Watched {
         let (Some(mut ids), Some(mut descendants)) = (watched, self.lineages.ids()) else { return Ok(()) };
         if descendants.len() > Lineages::limit() / 2 {
             // The kernel does not run a program on a CPU that is already running it, so some exits are missed.
-            descendants.retain(|&pid| lives(pid) || self.remove_descendant(pid).is_err());
+            descendants.retain(|&pid| is_there(pid) || self.remove_descendant(pid).is_err());
         }
         ids.extend(descendants);
         self.prefilter.sweep(&ids).map_err(|it| failed(&"prefilter", it))
@@ -209,7 +199,7 @@ impl Watched {
         };
         for socket in sockets {
             let owner = owners.get(&socket, 0);
-            if owner.is_ok_and(|owner| !lives(process_of(&owner))) {
+            if owner.is_ok_and(|owner| !is_there(process_of(&owner))) {
                 // It may have been closed meanwhile.
                 let _ = owners.remove(&socket);
             }
