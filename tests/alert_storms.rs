@@ -131,6 +131,11 @@ fn restarts_beyond_the_budget_of_all_services_wait_and_one_alert_says_so() {
     fs::remove_file(&crash).expect("it is there");
     until("the storm is over", LONG, || (storms("resolved") == 1).then_some(()));
     assert_eq!(storms("firing"), 1);
+    // The stream is read beside the receiver.
+    daemon.wait_for(
+        |event| event_action(event) == "incident.resolve" && text(event, "service.name") == "hostprobe",
+        LONG,
+    );
     let requested = daemon.count(|event| event_action(event) == "restart.request");
     assert!(requested >= SERVICES, "{requested} restarts");
     // The first ten did not wait, and each further ten waited for a window.

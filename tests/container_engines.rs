@@ -8,6 +8,7 @@ use hostprobe_tests::{
     incident_events::{is, number, text, wait_until_healthy},
     podman::Podman,
     podman_service::PodmanService,
+    process::until,
 };
 use serde_json::Value;
 
@@ -195,7 +196,10 @@ fn dockers_own_restart_is_not_doubled() {
     assert_eq!(text(&opened, "incident.verdict"), "exited", "{opened:#}");
     daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "web"), LONG);
     assert_eq!(requests(&daemon), 0);
-    let starts = fs::read_to_string(folder.join("starts")).expect("it is read");
+    // The container runs before its command has written anything.
+    let starts = until("its second start", LONG, || {
+        fs::read_to_string(folder.join("starts")).ok().filter(|starts| starts.lines().count() > 1)
+    });
     assert_eq!(starts.lines().count(), 2, "{starts}");
 }
 

@@ -80,6 +80,13 @@ impl Lab {
         report
     }
 
+    /// Waits until another process than this one listens: the stream is read beside the report.
+    #[track_caller]
+    fn is_replaced(&self, before: u32) {
+        let another = || (self.service.pid(&self.daemon) != before).then_some(());
+        until("another process listens", LONG, another);
+    }
+
     /// The operator, the incident and the alert say that it is a drill.
     #[track_caller]
     fn is_marked(&self, mark: Mark, fault: &str, report: &Value) {
@@ -131,7 +138,7 @@ fn a_kill_is_measured_from_the_signal_to_the_alert_and_kept() {
     let report = lab.recovers("kill", "killed");
     assert!(first(&report, "fault").contains(&format!("SIGKILL to its main process {before} ")));
     assert!(first(&report, "detected").contains("ended with SIGKILL"), "{report:#}");
-    assert_ne!(lab.service.pid(&lab.daemon), before);
+    lab.is_replaced(before);
     // The state file has it.
     assert_eq!(latest_drill(&lab.home, report["outcome"].as_str().expect("a word")), report);
     let reported: Value = serde_json::from_str(&lab.home.done(&["report", "--json"])).expect("JSON");
@@ -166,7 +173,7 @@ fn a_listener_that_refuses_is_replaced() {
     let before = lab.service.pid(&lab.daemon);
     let report = lab.recovers("refuse", "not_listening");
     assert!(first(&report, "fault").contains(&format!("port {}", lab.service.port)), "{report:#}");
-    assert_ne!(lab.service.pid(&lab.daemon), before);
+    lab.is_replaced(before);
     assert!(!lab.home.path("state/drill.json").exists(), "nothing is left to undo");
 }
 
@@ -334,7 +341,9 @@ fn a_unit_is_drilled_as_systemd_runs_it() {
         );
         assert!(page.contains("restart 1 requested, by systemd"), "{page}");
     }
-    assert_eq!(daemon.count(action("incident.open")), 3);
+    let opened = || daemon.count(action("incident.open"));
+    until("each incident", LONG, || (opened() >= 3).then_some(()));
+    assert_eq!(opened(), 3);
 }
 
 #[test]

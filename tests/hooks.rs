@@ -6,7 +6,7 @@ use hostprobe_tests::{
     daemon::{Daemon, event_action},
     incident_events::{is, number, text},
     parts::{built, require_root},
-    process::until,
+    process::{pid_in, until},
     supervised::Supervised,
 };
 use serde_json::Value;
@@ -128,9 +128,9 @@ fn a_hook_that_hangs_delays_neither_detection_nor_recovery_and_ends_with_the_dae
         daemon.wait_for_after(mark, |event| is(event, "incident.resolve", &lab.service.name), LONG);
     }
     assert_eq!(runs(&daemon).len(), 0);
-    let pid = fs::read_to_string(&marker).expect("it runs");
+    let pid = until("it runs", LONG, || pid_in(&marker));
     daemon.stop();
-    let stat = PathBuf::from(format!("/proc/{}/stat", pid.trim()));
+    let stat = PathBuf::from(format!("/proc/{pid}/stat"));
     until("the hook has ended", LONG, || (!stat.exists()).then_some(()));
 }
 

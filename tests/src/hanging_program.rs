@@ -6,11 +6,15 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use tempfile::TempDir;
 
-use crate::parts::require;
+use crate::{parts::require, process::until};
+
+/// Far more than it takes to begin.
+const BEGINS: Duration = Duration::from_secs(60);
 
 /// How the program is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,11 +100,10 @@ impl HangingProgram {
     /// If the folder cannot be written.
     pub fn go_on(&self) {
         fs::write(self.folder.path().join("end"), "").expect("the folder can be written");
-        // The program has both ends of the FIFO open.
-        let fifo = fs::OpenOptions::new()
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(self.folder.path().join("release"));
-        fifo.and_then(|mut fifo| fifo.write_all(b"x")).expect("the program runs");
+        // The program has both ends of the FIFO open, once it has begun.
+        let mut options = fs::OpenOptions::new();
+        options.write(true).custom_flags(libc::O_NONBLOCK);
+        let release = || options.open(self.folder.path().join("release"))?.write_all(b"x");
+        until("the program runs", BEGINS, || release().ok());
     }
 }
