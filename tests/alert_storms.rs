@@ -133,7 +133,9 @@ fn restarts_beyond_the_budget_of_all_services_wait_and_one_alert_says_so() {
     assert_eq!(storms("firing"), 1);
     // The stream is read beside the receiver.
     daemon.wait_for(
-        |event| event_action(event) == "incident.resolve" && text(event, "service.name") == "hostprobe",
+        |event| {
+            event_action(event) == "incident.resolve" && text(event, "incident.verdict") == "restart_storm"
+        },
         LONG,
     );
     let requested = daemon.count(|event| event_action(event) == "restart.request");

@@ -97,7 +97,7 @@ impl HangingProgram {
     /// Lets it go on, if its way to hang can end.
     ///
     /// # Panics
-    /// If the folder cannot be written.
+    /// If the folder cannot be written, or the program does not run.
     pub fn go_on(&self) {
         fs::write(self.folder.path().join("end"), "").expect("the folder can be written");
         // The program has both ends of the FIFO open, once it has begun.
