@@ -195,7 +195,11 @@ fn names_and_arguments_do_not_identify_a_process() {
 
     // The next process is found by its executable, whatever its name.
     let mut again = lineage.start(&[]);
-    daemon.wait_for(|event| is(event, "incident.resolve", "lineage"), LONG);
+    // The incident of its worker may be over before the one of its death.
+    let resolved = |event: &Value| {
+        is(event, "incident.resolve", "lineage") && text(event, "incident.verdict") == "killed"
+    };
+    daemon.wait_for(resolved, LONG);
     let mark = daemon.mark();
     signal(again.pid(), Signal::KILL);
     again.wait(LONG);

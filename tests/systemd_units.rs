@@ -78,6 +78,15 @@ impl Lab {
         IncidentEvents::of(&self.daemon, mark, "api")
     }
 
+    /// The same where hostprobe restarts it. systemd's word that the restart is done may come after the service is well.
+    #[track_caller]
+    fn kill_and_restart(&self) -> IncidentEvents {
+        let mark = self.daemon.mark();
+        self.kill();
+        self.daemon.wait_for_after(mark, |event| is(event, "restart.done", "api"), PATIENCE);
+        IncidentEvents::of(&self.daemon, mark, "api")
+    }
+
     /// A page of the daemon.
     #[track_caller]
     fn page(&self, path: &str) -> Value {
@@ -117,7 +126,7 @@ impl Lab {
 fn a_unit_with_restart_sec_10_is_restarted_at_once() {
     let Some(lab) = Lab::start("", "Restart=always\nRestartSec=10") else { return };
     let before = lab.show("InvocationID");
-    let incident = lab.kill_and_heal();
+    let incident = lab.kill_and_restart();
     assert_eq!(incident.verdict(), "killed");
     assert_eq!(text(incident.one("restart.request"), "restart.method"), "systemd");
     incident.one("restart.done");
@@ -238,7 +247,7 @@ fn a_unit_that_systemd_gave_up_on_is_a_crash_loop_and_can_be_started() {
     }
     // The sixth start within a minute is one too many for systemd, not for the budget of this service: its
     // restarts are systemd's own so far.
-    let incident = lab.kill_and_heal();
+    let incident = lab.kill_and_restart();
     incident.one("restart.done");
     assert_ne!(lab.show("ActiveState"), "failed");
 }

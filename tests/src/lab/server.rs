@@ -147,6 +147,8 @@ impl ServerLab {
     /// Asserts that one restart healed a kill, without a failed probe, and returns the events.
     #[track_caller]
     pub fn healed_at_once(&self, mark: Mark) -> IncidentEvents {
+        // The end of a command that restarts it may be told after it is well.
+        self.daemon.wait_for_after(mark, |event| is(event, "restart.done", DB), LONG);
         let incident = IncidentEvents::of(&self.daemon, mark, DB);
         assert_eq!(incident.verdict(), "killed");
         let summary = text(incident.one("incident.open"), "incident.summary");
