@@ -216,10 +216,12 @@ impl Lab {
             is_empty && self.home_is_well() && self.webhook.firing().is_empty()
         };
         let deadline = Instant::now() + LONG;
-        while !is_well() && Instant::now() < deadline {
+        let mut was_well = is_well();
+        while !was_well && Instant::now() < deadline {
             sleep(Duration::from_millis(100));
+            was_well = is_well();
         }
-        if !is_well() {
+        if !was_well {
             let active =
                 http::get(self.alertmanager.port, "/api/v2/alerts?active=true").map(|(_, body)| body);
             wrong.push(format!(
