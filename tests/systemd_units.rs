@@ -78,7 +78,7 @@ impl Lab {
         IncidentEvents::of(&self.daemon, mark, "api")
     }
 
-    /// The same where hostprobe restarts it. systemd's word that the restart is done may come after the service is well.
+    /// The same where hostprobe restarts it. That the restart is done may be told after the service is well.
     #[track_caller]
     fn kill_and_restart(&self) -> IncidentEvents {
         let mark = self.daemon.mark();
