@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{parts::require, process::until};
+use crate::{leftovers::Leftovers, parts::require, process::until};
 
 /// Far more than it takes to begin.
 const BEGINS: Duration = Duration::from_secs(60);
@@ -47,6 +47,8 @@ impl Form {
 /// The compiled program, and the files that tell it to hang and to go on.
 #[derive(Debug)]
 pub struct HangingProgram {
+    /// A daemon that is killed leaves the program to the next one.
+    _leftovers: Leftovers,
     folder: TempDir,
     pub path: PathBuf,
 }
@@ -70,7 +72,8 @@ impl HangingProgram {
             .output()
             .expect("gcc can be run");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Some(Self { folder, path })
+        let _leftovers = Leftovers(path.display().to_string());
+        Some(Self { _leftovers, folder, path })
     }
 
     /// The command that serves this port and will hang in this way with so many threads.
