@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 48] = [
+const PACKAGES: [&str; 49] = [
     "binutils",
     "bsdutils",
     "busybox-static",
@@ -61,6 +61,7 @@ const PACKAGES: [&str; 48] = [
     "tmux",
     "util-linux",
     "wrk",
+    "xfsprogs",
     "zstd",
 ];
 
