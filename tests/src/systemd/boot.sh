@@ -10,10 +10,13 @@ for cgroup in "$@"; do echo $$ > "$cgroup/cgroup.procs"; done
 mount -t tmpfs -o mode=0755 tmpfs "$fs"
 mkdir "$fs/upper" "$fs/work" "$fs/root"
 root=$fs/root
+# What a daemon of this host keeps is not for one in the lab. It may write there meanwhile, so it is hidden by whiteouts of the
+# overlay, not removed.
+for kept in var/lib/hostprobe var/log/hostprobe etc/hostprobe; do
+    mkdir -p "$fs/upper/${kept%/*}"
+    mknod "$fs/upper/$kept" c 0 0
+done
 mount -t overlay -o "lowerdir=$lower,upperdir=$fs/upper,workdir=$fs/work" overlay "$root"
-
-# What a daemon of this host keeps is not for one in the lab.
-rm -rf "$root/var/lib/hostprobe" "$root/var/log/hostprobe" "$root/etc/hostprobe"
 
 # What this host has enabled must not start a second time.
 units=$root/etc/systemd/system

@@ -107,7 +107,7 @@ fn meaning(code: &SqlState, message: &str, routine: Option<&str>, file: Option<&
         } else {
             ProbeFailure::TooManyConnections
         }
-    } else if is_denied_to_server(code, file) {
+    } else if is_denied_to_server(code, message, file) {
         ProbeFailure::Storage
     } else if code.code().starts_with("08") || routine.is_none() {
         // PostgreSQL names the function that raised an error, and a pooler does not.
@@ -118,10 +118,14 @@ fn meaning(code: &SqlState, message: &str, routine: Option<&str>, file: Option<&
 }
 
 /// Whether the system denied a file to the server. The code is that of a right which a role lacks; the source file that
-/// raised the error is one that opens files.
-fn is_denied_to_server(code: &SqlState, raised_in: Option<&str>) -> bool {
+/// raised the error is one that opens files. Those that begin a session refuse roles as well, in words that have no reason
+/// of the system after a colon in any language.
+fn is_denied_to_server(code: &SqlState, message: &str, raised_in: Option<&str>) -> bool {
     const OPENS_FILES: [&str; 6] = ["fd.c", "md.c", "relmapper.c", "relcache.c", "slru.c", "dfmgr.c"];
-    *code == SqlState::INSUFFICIENT_PRIVILEGE && raised_in.is_some_and(|file| OPENS_FILES.contains(&file))
+    const BEGINS_SESSIONS: [&str; 2] = ["miscinit.c", "postinit.c"];
+    let is_raised_in = |files: &[&str]| raised_in.is_some_and(|file| files.contains(&file));
+    *code == SqlState::INSUFFICIENT_PRIVILEGE
+        && (is_raised_in(&OPENS_FILES) || is_raised_in(&BEGINS_SESSIONS) && message.contains(": "))
 }
 
 fn of_code(code: &SqlState) -> ProbeFailure {
@@ -287,10 +291,15 @@ mod tests {
 
     #[test]
     fn a_file_that_the_server_may_not_open_is_no_missing_right_of_the_role() {
-        let denied = |code: &str, file| is_denied_to_server(&SqlState::from_code(code), file);
-        assert!(denied("42501", Some("relmapper.c")) && denied("42501", Some("fd.c")));
-        assert!(!denied("42501", Some("aclchk.c")) && !denied("42501", None));
-        assert!(!denied("28P01", Some("fd.c")));
+        const VERSION: &str = "could not open file \"base/5/PG_VERSION\": Permission denied";
+        const ORDNER: &str = "konnte nicht auf Verzeichnis »base/5« zugreifen: Keine Berechtigung";
+        const OF_ROLE: &str = "permission denied for database \"x\"";
+        let denied =
+            |code: &str, message, file| is_denied_to_server(&SqlState::from_code(code), message, file);
+        assert!(denied("42501", VERSION, Some("relmapper.c")) && denied("42501", VERSION, Some("fd.c")));
+        assert!(denied("42501", VERSION, Some("miscinit.c")) && denied("42501", ORDNER, Some("postinit.c")));
+        assert!(!denied("42501", OF_ROLE, Some("postinit.c")) && !denied("42501", OF_ROLE, None));
+        assert!(!denied("42501", OF_ROLE, Some("aclchk.c")) && !denied("28P01", VERSION, Some("fd.c")));
     }
 
     #[test]
