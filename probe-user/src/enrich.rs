@@ -157,7 +157,7 @@ impl Enricher {
             name: image.comm.clone(),
             executable: Some(image.filename.clone()).filter(|name| name.starts_with('/')).or_else(|| {
                 // A relative name says little: the link in /proc has the whole path.
-                self.reader.read(record.pid).and_then(|process| process.executable)
+                self.reader.executable(record.pid)
             }),
             command_line: Some(redact::arguments(image.arguments.iter().map(String::as_str))),
             user_id: image.uid,

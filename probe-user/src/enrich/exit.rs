@@ -114,7 +114,7 @@ impl Enricher {
     fn learn_parent(&mut self, pid: u32) {
         if pid > INIT
             && self.table.newest(pid).is_none()
-            && let Some(parent) = self.reader.read(pid)
+            && let Some(parent) = self.reader.read_around_memory(pid)
         {
             self.learn(parent);
         }

@@ -92,8 +92,29 @@ impl ProcReader {
         Some(self.read_with(pid, |hierarchy, path| self.cgroups.group(hierarchy, path))?.0)
     }
 
+    /// [`Self::read`] without the command line: that is in the process's memory, which a hung process may have locked.
+    pub fn read_around_memory(&self, pid: u32) -> Option<Process> {
+        Some(self.known_outside(pid, |hierarchy, path| self.cgroups.group(hierarchy, path))?.0)
+    }
+
+    /// The program that a process executes.
+    pub fn executable(&self, pid: u32) -> Option<String> {
+        executable(&self.folder(pid).join("exe"))
+    }
+
     /// [`Self::read`] with the process's cgroups. `group` looks up the one that identifies it.
     pub(super) fn read_with(
+        &self,
+        pid: u32,
+        group: impl FnOnce(Hierarchy, &str) -> Cgroup,
+    ) -> Option<(Process, cgroup::Groups)> {
+        let (mut process, groups) = self.known_outside(pid, group)?;
+        process.command_line = command_line(&self.folder(pid).join("cmdline"));
+        Some((process, groups))
+    }
+
+    /// What the kernel knows of a process without a look into its memory.
+    fn known_outside(
         &self,
         pid: u32,
         group: impl FnOnce(Hierarchy, &str) -> Cgroup,
@@ -108,7 +129,7 @@ impl ProcReader {
             parent_pid: u32::try_from(stat.ppid).unwrap_or_default(),
             name: stat.comm,
             executable: executable(&folder.join("exe")),
-            command_line: command_line(&folder.join("cmdline")),
+            command_line: None,
             user_id: status_field(&status, "Uid").next().unwrap_or_default(),
             cgroup: groups.main().map(|(hierarchy, path)| group(hierarchy, path)),
             container_id: groups.paths().find_map(cgroup::container_id),
