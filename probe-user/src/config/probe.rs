@@ -1,6 +1,9 @@
 //! A probe of a service: what it asks, how often, and what counts as a failure.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use super::{
     exchange::Exchange, exec::Exec, heartbeat::Heartbeat, http::HttpOptions, mysql::MysqlAddress,
@@ -80,16 +83,29 @@ impl Probe {
 
     /// The address it connects to, where its target has one in numbers.
     pub fn address(&self) -> Option<SocketAddr> {
+        let ip = self.host_name()?.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+        Some(SocketAddr::new(ip, self.port()?))
+    }
+
+    /// The same, or those of `localhost`, which are the loopback's on every host (RFC 6761).
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let is_loopback = self.host_name().is_some_and(|name| name.eq_ignore_ascii_case("localhost"));
+        match self.port().filter(|_| is_loopback) {
+            Some(port) => vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()],
+            None => self.address().into_iter().collect(),
+        }
+    }
+
+    /// The host that its target names; None if that is a Unix socket.
+    fn host_name(&self) -> Option<&str> {
         if self.socket().is_some() {
             return None;
         }
         let (_, host) = self.authority();
-        let name = match host.rsplit_once(':') {
+        Some(match host.rsplit_once(':') {
             Some((name, port)) if port.parse::<u16>().is_ok() => name,
             _ => host,
-        };
-        let ip = name.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
-        Some(SocketAddr::new(ip, self.port()?))
+        })
     }
 
     /// Whether a run of it may need the certificates of the host's store.

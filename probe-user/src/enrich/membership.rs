@@ -45,7 +45,7 @@ impl Members {
     pub fn expect(&mut self, service: &Service) {
         self.expect_ports(service.id, service.local_ports());
         if service.identity == Identity::Remote {
-            self.expect_elsewhere(service.id, service.probes.iter().filter_map(Probe::address).collect());
+            self.expect_elsewhere(service.id, service.probes.iter().flat_map(Probe::addresses).collect());
         }
     }
 
@@ -53,7 +53,7 @@ impl Members {
         self.ports.insert(service, ports);
     }
 
-    /// Sets the addresses of a service that is not on this host.
+    /// Sets the addresses of a service without a process on this host.
     pub fn expect_elsewhere(&mut self, service: ServiceId, addresses: BTreeSet<SocketAddr>) {
         self.elsewhere.extend(addresses.into_iter().map(|address| (address, service)));
     }
@@ -72,7 +72,7 @@ impl Members {
         self.remove_cgroups(service)
     }
 
-    /// The service at an address that is not on this host.
+    /// The service without a process on this host at an address.
     pub fn elsewhere(&self, address: SocketAddr) -> Option<ServiceId> {
         self.elsewhere.get(&address).copied()
     }

@@ -100,14 +100,16 @@ impl Enricher {
 
     /// What is at a server's address, as seen from a network namespace; None stands for the daemon's own.
     ///
-    /// What is elsewhere is known by the addresses that probes have in numbers: a name may stand for many.
+    /// What has no process here is known by the addresses that probes have in numbers: a name may stand for many. It may be on
+    /// this host all the same, only probed.
     pub fn peer(&mut self, remote: SocketAddr, netns: Option<u32>) -> Peer {
         if !self.network.has(remote.ip(), netns, &self.reader) {
             return self.members.elsewhere(remote).map_or(Peer::Remote, Peer::Service);
         }
         // The loopback of another namespace leads to nothing that is known by its port here.
         let netns = netns.filter(|_| remote.ip().is_loopback());
-        let service = self.served_by(remote.port(), netns);
+        let probed = || self.network.is_own(netns).then(|| self.members.elsewhere(remote)).flatten();
+        let service = self.served_by(remote.port(), netns).or_else(probed);
         service.map_or(Peer::Local, Peer::Service)
     }
 

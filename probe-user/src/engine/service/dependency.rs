@@ -293,7 +293,9 @@ impl Service {
     /// Notes since when it has been unhealthy.
     pub(super) fn note_unwell(&mut self, now: Timestamp) {
         if self.incident.is_none() && self.probes.iter().all(|probe| probe.is_ok()) {
-            self.unwell_since = None;
+            if let Some(since) = self.unwell_since.take() {
+                self.network.recovered(since);
+            }
         } else {
             self.unwell_since.get_or_insert(now);
         }

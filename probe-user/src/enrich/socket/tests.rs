@@ -55,6 +55,16 @@ fn an_error_belongs_to_the_service_of_its_owner() {
 }
 
 #[test]
+fn what_is_only_probed_may_be_on_this_host() {
+    let mut enricher = enricher();
+    enricher.members.expect_elsewhere(FAR, BTreeSet::from([address("127.0.0.1:7000")]));
+    let mut peer = |remote: &str, netns| enricher.peer(address(remote), netns);
+    assert_eq!(peer("127.0.0.1:7000", None), Peer::Service(FAR));
+    assert_eq!(peer("127.0.0.1:7001", None), Peer::Local);
+    assert_eq!(peer("127.0.0.1:7000", Some(1)), Peer::Local, "it is the loopback of another namespace");
+}
+
+#[test]
 fn the_daemons_own_errors_belong_to_no_service() {
     let mut enricher = enricher();
     let own = Owner { pid: std::process::id(), parent_pid: MAIN.pid, start_ns: 1 };

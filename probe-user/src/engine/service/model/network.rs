@@ -82,6 +82,12 @@ impl OutboundTrouble {
         self.0.push(Trouble { remote, place, first, last: at, retransmits, event, words });
     }
 
+    /// The service is healthy again, which it was not since then. What failed with it is over as well: if it fails again, that is
+    /// another trouble.
+    pub fn recovered(&mut self, wrong_since: Timestamp) {
+        self.0.retain(|trouble| trouble.first.plus(LASTS) < wrong_since);
+    }
+
     /// The latest trouble that began at about the time since when the probes fail. A service does not need a connection
     /// that failed for long while the service was healthy.
     pub fn explains(&self, place: Place, wrong_since: Timestamp, now: Timestamp) -> Option<&Trouble> {
@@ -127,6 +133,23 @@ mod tests {
         );
         assert_eq!(explains(&trouble, 600, 901), None, "nothing has been heard of it for long");
         assert!(trouble.explains(Place::OtherHost, at(600), at(610)).is_none());
+    }
+
+    #[test]
+    fn a_server_that_fails_with_the_service_again_explains_it_again() {
+        let mut trouble = OutboundTrouble::default();
+        refused(&mut trouble, 9001, 5);
+        for seconds in (100..160).step_by(10) {
+            refused(&mut trouble, 9002, seconds);
+        }
+        trouble.recovered(at(105));
+        for seconds in (400..460).step_by(10) {
+            refused(&mut trouble, 9002, seconds);
+        }
+        let explains = |wrong_since, now| trouble.explains(Place::ThisHost, at(wrong_since), at(now));
+        assert_eq!(explains(405, 425).unwrap().words(), "9002");
+        assert!(explains(470, 475).is_none(), "it was healthy without that server");
+        assert_eq!(trouble.0.len(), 2, "what the service does without is known still");
     }
 
     #[test]
