@@ -8,7 +8,7 @@ use hostprobe_tests::{
     incident_events::{is, text, wait_until_healthy},
     lab::probed::{QUICK, restarts, service, start, words},
     network,
-    parts::{Certificate, MariadbFolder, Redis, haproxy, haproxy_http, nginx, require, require_root},
+    parts::{Certificate, MariadbFolder, Redis, built, haproxy, haproxy_http, nginx, require, require_root},
     process::{Running, until},
     victim::Victim,
 };
@@ -82,6 +82,46 @@ fn a_proxy_or_an_application_before_a_dead_server_is_held_until_the_server_is_ba
         assert_eq!(restarts(&daemon, mark, name), Vec::<Value>::new());
     }
     drop(again);
+    daemon.stop();
+}
+
+/// hostprobe knows the server by the address that it probes, which is on this host, and by nothing else.
+#[test]
+fn an_application_before_a_server_that_is_only_probed_is_held_each_time_that_the_server_hangs_or_dies() {
+    if !require_root() || !require("redis-server", Redis::PROGRAM) {
+        return;
+    }
+    let (folder, [behind, app]) = (TempDir::new().expect("a folder"), [(); 2].map(|()| free_port()));
+    let mut server = store(behind, folder.path());
+    let command = words(&[&built("app").display().to_string(), "--port", &app.to_string()]);
+    let command = [command, words(&["--redis", &behind.to_string()])].concat();
+    let probe = format!("http = \"http://127.0.0.1:{app}/health\"");
+    let services = format!(
+        "[[service]]\nname = \"store\"\n[[service.probe]]\nredis = \"redis://localhost:{behind}\"\n{QUICK}\n{}",
+        service("app", &command, &probe, QUICK, folder.path())
+    );
+    let mut daemon = start(&services);
+    wait_until_healthy(&daemon, "app");
+    daemon.wait_for(|event| is(event, "service.dependency", "app"), LONG);
+    for dies in [false, true, false] {
+        let mark = daemon.mark();
+        if dies {
+            server.stop();
+        } else {
+            server.signal(Signal::STOP);
+        }
+        let held = daemon.wait_for_after(mark, |event| is(event, "restart.hold", "app"), LONG);
+        assert!(text(&held, "event.reason").contains("store"), "{held:#}");
+        let caused = |event: &Value| text(event, "incident.verdict") == "dependency_down";
+        daemon.wait_for_after(mark, caused, LONG);
+        if dies {
+            server = store(behind, folder.path());
+        } else {
+            server.signal(Signal::CONT);
+        }
+        daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "app"), LONG);
+        assert_eq!(restarts(&daemon, mark, "app"), Vec::<Value>::new());
+    }
     daemon.stop();
 }
 
