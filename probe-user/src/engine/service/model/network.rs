@@ -60,6 +60,11 @@ impl Trouble {
     pub fn words(&self) -> &str {
         &self.words
     }
+
+    /// Whether it began at about the time since when the probes fail, or later.
+    fn began_with(&self, wrong_since: Timestamp) -> bool {
+        self.first.plus(LASTS) >= wrong_since
+    }
 }
 
 impl OutboundTrouble {
@@ -85,7 +90,7 @@ impl OutboundTrouble {
     /// The service is healthy again, which it was not since then. What failed with it is over as well: if it fails again, that is
     /// another trouble.
     pub fn recovered(&mut self, wrong_since: Timestamp) {
-        self.0.retain(|trouble| trouble.first.plus(LASTS) < wrong_since);
+        self.0.retain(|trouble| !trouble.began_with(wrong_since));
     }
 
     /// The latest trouble that began at about the time since when the probes fail. A service does not need a connection
@@ -93,8 +98,7 @@ impl OutboundTrouble {
     pub fn explains(&self, place: Place, wrong_since: Timestamp, now: Timestamp) -> Option<&Trouble> {
         self.0.iter().rev().filter(|trouble| trouble.place == place).find(|trouble| {
             let fresh = now.since(trouble.last) < place.lasts();
-            let fits = trouble.first.plus(LASTS) >= wrong_since;
-            fresh && fits && trouble.retransmits >= MANY_RETRANSMITS
+            fresh && trouble.began_with(wrong_since) && trouble.retransmits >= MANY_RETRANSMITS
         })
     }
 }
