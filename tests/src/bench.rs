@@ -8,6 +8,7 @@ mod bounds;
 mod bpf_stats;
 mod build;
 mod dashboard;
+mod features;
 mod fleet;
 mod hang;
 mod idle;
@@ -50,6 +51,7 @@ pub const TASKS: &[Task] = &[
     Task { name: "recovery", measure: recovery::measure },
     Task { name: "hang", measure: hang::measure },
     Task { name: "idle", measure: idle::measure },
+    Task { name: "features", measure: features::measure },
     Task { name: "scale", measure: scale::measure },
     Task { name: "probes", measure: probes::measure },
     Task { name: "start", measure: start::measure },

@@ -9,7 +9,6 @@ mod acts;
 mod around;
 pub mod fault;
 mod lab;
-mod nats;
 pub mod oracle;
 pub mod page;
 pub mod plan;

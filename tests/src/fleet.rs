@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::{
     daemon::Daemon,
+    http::free_port,
     lab::probed::{service, words},
     matrix::receiver::Receiver,
     network::ip,
@@ -229,6 +230,13 @@ impl Nats {
     /// Starts the `nth` of a cluster, from 0.
     pub fn start_nth(nth: u16, further: &str) -> Self {
         Self::listening(&format!("{HUB}:{}", PORT + nth), &format!("server_name: hub-{nth}\n{further}"))
+    }
+
+    /// Starts one on a free port of loopback, and says which; None where it is not installed.
+    pub fn on_loopback() -> Option<(Self, u16)> {
+        let port = free_port();
+        require("nats-server", Self::PROGRAM)
+            .then(|| (Self::listening(&format!("127.0.0.1:{port}"), ""), port))
     }
 
     /// Starts one at this address and port.

@@ -2,6 +2,8 @@
 
 pub mod churn;
 pub mod maps;
+pub mod page;
+pub mod run;
 pub mod sample;
 
 use std::{fmt, time::Duration};

@@ -19,18 +19,23 @@ const FIRST: Duration = Duration::from_secs(30);
 /// Time between two probes of a service.
 pub const INTERVAL_NS: u64 = 1_000_000_000;
 
-/// A configuration with a service for each of these loopback ports, known by it and probed over HTTP every second.
+/// A configuration with a page, and a service for each of these loopback ports.
 pub fn config(ports: &[u16]) -> String {
-    let mut config = format!("[http]\nlisten = \"127.0.0.1:{}\"\n", free_port());
+    format!("[http]\nlisten = \"127.0.0.1:{}\"\n{}", free_port(), services(ports))
+}
+
+/// Services of these loopback ports, known by them and probed over HTTP every second.
+pub fn services(ports: &[u16]) -> String {
+    let mut services = String::new();
     for port in ports {
         // Writing into a string cannot fail.
         let _ = write!(
-            config,
+            services,
             "[[service]]\nname = \"service-{port}\"\nmatch = {{ port = {port} }}\n[[service.probe]]\n\
              http = \"http://127.0.0.1:{port}/\"\ninterval = \"1s\"\ntimeout = \"1s\"\n"
         );
     }
-    config
+    services
 }
 
 /// Starts hostprobe for these servers and waits until it watches; also how long that took, from just before the process was

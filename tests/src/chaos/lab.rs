@@ -16,7 +16,6 @@ use tempfile::TempDir;
 
 use super::{
     fault::Role,
-    nats::LoopbackNats,
     oracle,
     plan::{DaemonEnd, Ending},
     services::{SERVICES, Services},
@@ -24,6 +23,7 @@ use super::{
 };
 use crate::{
     daemon::{Daemon, Mark},
+    fleet::Nats,
     http::{self, free_port},
     incident_events::{is, text},
     leftovers::Leftovers,
@@ -58,7 +58,7 @@ pub(super) struct Lab {
     /// What hostprobe says to the Alertmanager.
     pub(super) to_alertmanager: Relay,
     pub(super) webhook: Relay,
-    pub(super) nats: LoopbackNats,
+    pub(super) nats: Nats,
     /// The services that hostprobe does not start, while they run.
     remote: BTreeMap<&'static str, Running>,
     /// The events of the lives of this round that have ended.
@@ -77,7 +77,7 @@ impl Lab {
         let (Some(alertmanager), Some(disk)) = (Alertmanager::start(), LoopDisk::new(64, &[])) else {
             return Ok(None);
         };
-        let Some(nats) = LoopbackNats::start() else { return Ok(None) };
+        let Some((nats, nats_port)) = Nats::on_loopback() else { return Ok(None) };
         let (services, folder, page) = (Services::new()?, TempDir::new()?, free_port());
         let (to_alertmanager, webhook) = (Relay::start(Some(alertmanager.port)), Relay::start(None));
         let leftovers = services.there().map(|spec| Leftovers(services.port(spec.name).to_string()));
@@ -101,7 +101,7 @@ impl Lab {
                 disk.path().display().to_string()
             ),
             format!("[snapshots]\ndirectory = {:?}\n", folder.path().join("snapshots")),
-            format!("[fleet]\nnats = \"nats://127.0.0.1:{}\"\nname = \"chaos\"\nspool = \"2MiB\"\n", nats.port),
+            format!("[fleet]\nnats = \"nats://127.0.0.1:{nats_port}\"\nname = \"chaos\"\nspool = \"2MiB\"\n"),
             "[defaults.probe]\ninterval = \"1s\"\ntimeout = \"2s\"\n".to_owned(),
             alert(to_alertmanager.port, "api/v2/alerts", "alertmanager"),
             alert(webhook.port, "hook", "json"),

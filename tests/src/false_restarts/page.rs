@@ -1,8 +1,9 @@
 //! The table in `docs/false-restarts.md`.
 
-use std::{fmt::Write as _, fs, io, path::PathBuf};
+use std::{fmt::Write as _, io};
 
 use super::{Findings, TOOLS, TROUBLES};
+use crate::written_page;
 
 impl Findings {
     /// The restarts of each tool, as a Markdown table.
@@ -39,13 +40,5 @@ impl Findings {
 /// # Errors
 /// If the page cannot be read or written, or has no place for it.
 pub fn write(findings: &Findings) -> io::Result<()> {
-    const BEGIN: &str = "<!-- restarts -->\n";
-    const END: &str = "<!-- end of restarts -->";
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/false-restarts.md");
-    let page = fs::read_to_string(&path)?;
-    let place = page.find(BEGIN).zip(page.find(END)).filter(|(begin, end)| begin < end);
-    let Some((begin, end)) = place else {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the page has no place for the table"));
-    };
-    fs::write(&path, format!("{}{}{}", &page[..begin + BEGIN.len()], findings.table(), &page[end..]))
+    written_page::write("false-restarts.md", [("restarts", findings.table())])
 }

@@ -1,11 +1,12 @@
 //! The tables in `docs/quiet.md`.
 
-use std::{fs, io, path::PathBuf};
+use std::io;
 
 use super::{
     Counts, FAULTS,
     tools::{ROUTE, RULES},
 };
+use crate::written_page;
 
 impl Counts {
     /// The messages about each fault, and those of a week, as a Markdown table.
@@ -33,16 +34,6 @@ impl Counts {
 
 /// Writes what a run has counted.
 pub fn write(counts: &Counts) -> io::Result<()> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/quiet.md");
-    let mut page = fs::read_to_string(&path)?;
     let rules = format!("```yaml\n{RULES}```\n\n```yaml\nroute: {{ {ROUTE} }}\n```\n");
-    for (name, text) in [("messages", counts.table()), ("rules", rules)] {
-        let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
-        let places = page.find(&begin).zip(page.find(&end)).filter(|(begin, end)| begin < end);
-        let Some((from, to)) = places else {
-            return Err(io::Error::other(format!("{}: it has no place for {name}", path.display())));
-        };
-        page.replace_range(from + begin.len()..to, &text);
-    }
-    fs::write(&path, page)
+    written_page::write("quiet.md", [("messages", counts.table()), ("rules", rules)])
 }

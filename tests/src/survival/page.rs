@@ -1,8 +1,9 @@
 //! The tables in `docs/survival.md`.
 
-use std::{fs, io, path::PathBuf};
+use std::io;
 
 use super::{Findings, services};
+use crate::written_page;
 
 impl services::Findings {
     /// What the run has shown, as a Markdown table.
@@ -49,18 +50,5 @@ fn of_rows(rows: &[(&str, String)]) -> String {
 
 /// Writes the tables of two runs in which nothing was wrong.
 pub fn write(alerts: &Findings, services: &services::Findings) -> io::Result<()> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/survival.md");
-    let mut page = fs::read_to_string(&path)?;
-    for (name, table) in [("kills", alerts.table()), ("services", services.table())] {
-        let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
-        let places = page.find(&begin).zip(page.find(&end)).filter(|(begin, end)| begin < end);
-        let Some((from, to)) = places else {
-            return Err(io::Error::other(format!(
-                "{}: it has no place for the table {name}",
-                path.display()
-            )));
-        };
-        page.replace_range(from + begin.len()..to, &table);
-    }
-    fs::write(&path, page)
+    written_page::write("survival.md", [("kills", alerts.table()), ("services", services.table())])
 }
