@@ -105,6 +105,7 @@ impl Daemon {
         self.execute_effects();
         self.notifier.status(|| self.publisher.status_line());
         self.notifier.ready();
+        self.sensors.read_ahead();
         memory::give_back();
     }
 }

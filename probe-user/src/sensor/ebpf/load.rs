@@ -24,7 +24,7 @@ use super::{
     rights,
     ring::Rings,
     sent_signals::SentSignals,
-    stack::{self, Symbols},
+    stack::{self, Scopes, Table},
     watch::{Lineages, Watched},
 };
 
@@ -64,7 +64,7 @@ pub(super) struct Loaded {
     pub signals: SentSignals,
     pub tally: Tally,
     pub missed: Missed,
-    pub symbols: Symbols,
+    pub scopes: Scopes,
 }
 
 /// Loads everything. See [`super::EbpfSensor::load`].
@@ -73,8 +73,6 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     if !missing.is_empty() {
         return Err(LoadError::NotPermitted { missing });
     }
-    // The kernel needs some time to print its symbols, so a thread reads them meanwhile.
-    let symbols = stack::Reading::start(paths.kallsyms.clone());
     // The loader reads the complete type information, for relocations that this object does not have. That and the
     // resolver take some ten milliseconds each, so they run side by side.
     let (resolved, mut loader) = thread::scope(|scope| {
@@ -123,8 +121,10 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     let owners_balance: PerCpuArray<_, u64> = map(&mut ebpf, "OWNERS_BALANCE")?;
 
     let mut coverage = attach::attach_all(&mut ebpf, options, &resolved);
-    let symbols = symbols.finish().or_copy(stack::COPY.as_ref());
-    attach::add_loss_of_symbols(&mut coverage, &symbols);
+    let symbols = Table::open_or_copy(&paths.kallsyms, stack::COPY.as_ref());
+    if let Err(reason) = &symbols {
+        attach::add_loss_of_symbols(&mut coverage, reason);
+    }
     if !coverage.iter().any(|it| it.attached) {
         return Err(LoadError::NoHook(coverage));
     }
@@ -142,7 +142,7 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
         signals,
         tally,
         missed,
-        symbols,
+        scopes: Scopes::of(symbols.ok()),
     })
 }
 
