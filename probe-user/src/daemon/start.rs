@@ -106,6 +106,8 @@ impl Daemon {
         self.notifier.status(|| self.publisher.status_line());
         self.notifier.ready();
         self.sensors.read_ahead();
+        // What happens soon is compared with this. It reads all processes, which the start has to do as well.
+        self.executor.inspector.memory.sample();
         memory::give_back();
     }
 }
