@@ -28,7 +28,7 @@ use super::{
     watch::{Lineages, Watched},
 };
 
-use crate::descriptors;
+use crate::{descriptors, host::cgroup};
 
 /// The compiled programs: `cargo xtask build-ebpf` builds them from `probe-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/hostprobe.bpf.o");
@@ -41,6 +41,8 @@ pub struct Paths {
     pub status: PathBuf,
     /// The link that names this process's pid namespace.
     pub pid_namespace: PathBuf,
+    /// This process's cgroups, with the hierarchies of the controllers.
+    pub cgroups: PathBuf,
 }
 
 impl Default for Paths {
@@ -50,6 +52,7 @@ impl Default for Paths {
             kallsyms: "/proc/kallsyms".into(),
             status: "/proc/self/status".into(),
             pid_namespace: "/proc/self/ns/pid".into(),
+            cgroups: "/proc/self/cgroup".into(),
         }
     }
 }
@@ -85,7 +88,8 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
         aya::features();
         resolving.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(resolve)
     });
-    let resolved = resolved.map_err(LoadError::Btf)?;
+    let mut resolved = resolved.map_err(LoadError::Btf)?;
+    resolved.globals.insert("HAS_MEMORY_V1", cgroup::memory_number(&paths.cgroups).is_some().into());
     let log_level = if options.log { u8::MAX } else { 0 };
     configure(&mut loader, options, &log_level, &resolved);
     let (level, inode);
