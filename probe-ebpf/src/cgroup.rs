@@ -1,6 +1,6 @@
 //! The cgroups of a task.
 
-use aya_ebpf::helpers::bpf_get_current_cgroup_id;
+use aya_ebpf::{Global, helpers::bpf_get_current_cgroup_id};
 use probe_abi::LIMIT_LEVELS;
 
 use crate::{
@@ -31,6 +31,10 @@ offsets! {
     OFF_KERNFS_NODE_ID;
 }
 
+/// 1 where the memory controller has a v1 hierarchy of its own. Elsewhere its groups are those of v2, or above them.
+#[unsafe(no_mangle)]
+static HAS_MEMORY_V1: Global<u32> = Global::new(0);
+
 /// The ids of a task's cgroups in the two hierarchies that the daemon watches.
 #[derive(Clone, Copy)]
 pub struct Cgroups {
@@ -42,25 +46,24 @@ pub struct Cgroups {
 /// Reads both ids; one that cannot be read is 0.
 #[inline(always)]
 pub fn of(task: u64) -> Cgroups {
-    let set = pointer(task, &OFF_TASK_CGROUPS);
-    let unified = pointer(set, &OFF_CSS_SET_DFL_CGRP);
-    let memory = pointer(pointer(set, &OFF_CSS_SET_MEMORY), &OFF_CSS_CGROUP);
-    let v2 = id(unified);
-    // Where the memory controller is on the unified hierarchy, the second id would name an ancestor of the first.
-    let same_root = pointer(unified, &OFF_CGROUP_ROOT) == pointer(memory, &OFF_CGROUP_ROOT);
-    Cgroups { v2, mem_v1: if same_root { 0 } else { id(memory) } }
+    let v2 = id(pointer(pointer(task, &OFF_TASK_CGROUPS), &OFF_CSS_SET_DFL_CGRP));
+    Cgroups { v2, mem_v1: if has_memory_v1() { memory_v1(task) } else { 0 } }
 }
 
-/// [`of`] the current task, by typed reads. A helper returns the first id without a read.
+/// [`of`] the current task. A helper returns the first id without a read.
 #[inline(always)]
 pub fn of_current(current: u64) -> Cgroups {
-    let set = typed(current, &OFF_TASK_CGROUPS);
-    let memory = typed_memory(set);
-    let unified: u64 = typed(set, &OFF_CSS_SET_DFL_CGRP);
-    let same_root = typed::<u64>(unified, &OFF_CGROUP_ROOT) == typed::<u64>(memory, &OFF_CGROUP_ROOT);
     // SAFETY: the helper has no preconditions.
     let v2 = unsafe { bpf_get_current_cgroup_id() };
-    Cgroups { v2, mem_v1: if same_root { 0 } else { typed_id(memory) } }
+    Cgroups { v2, mem_v1: if has_memory_v1() { memory_v1(current) } else { 0 } }
+}
+
+/// [`of_current`], by typed reads.
+#[inline(always)]
+pub fn typed_of_current(current: u64) -> Cgroups {
+    // SAFETY: the helper has no preconditions.
+    let v2 = unsafe { bpf_get_current_cgroup_id() };
+    Cgroups { v2, mem_v1: if has_memory_v1() { typed_memory_v1(current) } else { 0 } }
 }
 
 /// Whether one of the current task's cgroups may be watched. Cheaper than [`of_current`] and a lookup, but it may say
@@ -69,23 +72,29 @@ pub fn of_current(current: u64) -> Cgroups {
 pub fn current_may_be_watched(current: u64) -> bool {
     // SAFETY: the helper has no preconditions.
     (prefilter::any_v2() && prefilter::may_contain_cgroup_v2(unsafe { bpf_get_current_cgroup_id() }))
-        || (prefilter::any_mem_v1()
-            && prefilter::may_contain_cgroup_mem_v1(typed_id(typed_memory(typed(
-                current,
-                &OFF_TASK_CGROUPS,
-            )))))
+        || (has_memory_v1()
+            && prefilter::any_mem_v1()
+            && prefilter::may_contain_cgroup_mem_v1(memory_v1(current)))
 }
 
-/// The cgroup of the memory controller, by typed reads.
+/// No branch to the verifier: the global is frozen.
 #[inline(always)]
-fn typed_memory(set: u64) -> u64 {
-    typed(typed(set, &OFF_CSS_SET_MEMORY), &OFF_CSS_CGROUP)
+fn has_memory_v1() -> bool {
+    HAS_MEMORY_V1.load() != 0
 }
 
-/// [`id`], by typed reads.
+/// The id of the memory controller's cgroup.
 #[inline(always)]
-fn typed_id(cgroup: u64) -> u64 {
-    typed(typed(cgroup, &OFF_CGROUP_KN), &OFF_KERNFS_NODE_ID)
+fn memory_v1(task: u64) -> u64 {
+    let state = pointer(pointer(task, &OFF_TASK_CGROUPS), &OFF_CSS_SET_MEMORY);
+    id(pointer(state, &OFF_CSS_CGROUP))
+}
+
+/// [`memory_v1`], by typed reads.
+#[inline(always)]
+fn typed_memory_v1(task: u64) -> u64 {
+    let state: u64 = typed(typed(task, &OFF_TASK_CGROUPS), &OFF_CSS_SET_MEMORY);
+    typed(typed(typed(state, &OFF_CSS_CGROUP), &OFF_CGROUP_KN), &OFF_KERNFS_NODE_ID)
 }
 
 /// Writes the limits of a task's memory cgroup and of those above it, in pages; 0 past the root.

@@ -33,11 +33,10 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     debug!(&ctx, "exec of {}", tgid);
-    let current = task::current_typed();
-    let leader = task::typed_leader(current);
-    let ppid = task::typed_tgid(task::typed_parent(leader));
-    let cgroups = cgroup::of_current(current);
-    let start_ns = task::typed_start_ns(leader);
+    let leader = task::leader(this);
+    let ppid = task::tgid(task::parent(leader));
+    let cgroups = cgroup::of_current(this);
+    let start_ns = task::start_ns(leader);
     let direct = watch::is_watched_directly(tgid, ppid, &cgroups);
     if !direct && !ring::half_free(&BULK) {
         ring::count_drop(DropClass::Exec);

@@ -105,7 +105,7 @@ pub fn typed_leader(task: u64) -> u64 {
     typed(task, &OFF_TASK_GROUP_LEADER)
 }
 
-/// The real parent, by typed reads: not a debugger.
+/// [`parent`], by typed reads.
 #[inline(always)]
 pub fn typed_parent(task: u64) -> u64 {
     typed(task, &OFF_TASK_REAL_PARENT)
@@ -169,6 +169,12 @@ fn number_at(pid: u64, level: u32) -> u64 {
 #[inline(always)]
 pub fn leader(task: u64) -> u64 {
     pointer(task, &OFF_TASK_GROUP_LEADER)
+}
+
+/// The real parent: not a debugger.
+#[inline(always)]
+pub fn parent(task: u64) -> u64 {
+    pointer(task, &OFF_TASK_REAL_PARENT)
 }
 
 /// Start of the task, `CLOCK_BOOTTIME` nanoseconds.

@@ -176,7 +176,9 @@ fn completions(shell: clap_complete::Shell) -> ExitCode {
 
 fn kernel_symbols(file: &std::path::Path) -> ExitCode {
     let table = std::path::Path::new("/proc/kallsyms");
-    match ebpf::stack::Symbols::read(table).write_to(file) {
+    let symbols =
+        ebpf::stack::Table::open(table).map_err(std::io::Error::other).and_then(|table| table.read());
+    match symbols.and_then(|symbols| symbols.write_to(file)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(format_args!(

@@ -32,7 +32,7 @@ const OWN_NAME: &str = "hostprobe";
 /// left out: `own_pid` and what runs the same file.
 pub fn discover(reader: &ProcReader, own_pid: u32) -> Result<Discovered, ReadError> {
     let processes: HashMap<u32, Process> =
-        reader.scan()?.into_iter().map(|(process, _)| (process.key.pid, process)).collect();
+        reader.scan()?.processes.into_iter().map(|process| (process.key.pid, process)).collect();
     let own = topmost(own_pid, &processes);
     let own_executable = processes.get(&own_pid).and_then(|process| process.executable.clone());
     let mut groups: BTreeMap<u32, BTreeSet<SocketAddr>> = BTreeMap::new();

@@ -20,7 +20,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, collections::HashSet, path::Path};
+use std::{borrow::Cow, path::Path};
 
 pub use crash::crash_site;
 use groups::Groups;
@@ -33,7 +33,7 @@ use table::Table;
 use crate::{
     clock::Timestamp,
     fact::{Process, ProcessKey, ServiceId},
-    host::{ProcReader, ReadError, cgroup, is_there, users::Users},
+    host::{ProcReader, ReadError, Scan, cgroup, is_there, users::Users},
     redact,
     sensor::{ebpf, record},
 };
@@ -58,18 +58,17 @@ pub struct Enricher {
 
 impl Enricher {
     pub fn new(reader: ProcReader, members: Members) -> Result<Self, ReadError> {
-        let mut table = Table::default();
+        let scan = reader.scan()?;
+        Ok(Self::of(reader, scan, members))
+    }
+
+    /// An enricher that knows the processes of a scan.
+    pub fn of(reader: ProcReader, scan: Scan, members: Members) -> Self {
         let groups = Groups::new(reader.cgroups().clone());
-        let mut learned = HashSet::new();
-        for (process, home) in reader.scan()? {
-            table.insert(process);
-            if !learned.contains(&home) {
-                groups.learn(&home);
-                learned.insert(home);
-            }
-        }
+        let table = Table::of(scan.processes);
+        scan.groups.into_iter().for_each(|(hierarchy, group)| groups.insert(hierarchy, group));
         let network = LocalNetwork::new(&reader);
-        Ok(Self {
+        Self {
             reader,
             table,
             groups,
@@ -79,7 +78,7 @@ impl Enricher {
             namespaces: Namespaces::default(),
             users: Users::of_host(Path::new("/")),
             members,
-        })
+        }
     }
 
     /// Uses the lineages that the eBPF programs keep from now on.

@@ -37,6 +37,7 @@ pub mod pod;
 pub mod pressure;
 pub mod private_folder;
 pub mod process;
+mod process_folder;
 pub mod queue;
 mod remains;
 mod scan;
@@ -71,6 +72,7 @@ pub use self::{
     pid_scope::PidScope,
     process::{ProcReader, is_there},
     remains::Remains,
+    scan::{Scan, Scanning},
     successor::LeftProcesses,
     survey::Survey,
     usage::Usage,
@@ -108,19 +110,24 @@ fn read_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 /// [`read_bytes`] for a file that the kernel generates whole, such as `stat`, `status`, `cgroup` and `cmdline` of a
 /// process: a read that does not fill its buffer got all of it, and needs no second read.
 fn read_record(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut file = open(path)?;
-    let mut bytes = vec![0; USUAL];
+    read_whole(open(path)?, limit, <[u8]>::to_vec)
+}
+
+/// The same of an open file. The bytes are on the stack: threads that read all processes share one heap.
+fn read_whole<T>(mut file: File, limit: u64, parse: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
+    let mut bytes = [0; USUAL];
     let length = loop {
         match file.read(&mut bytes) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             read => break read?,
         }
     };
-    bytes.truncate(length);
-    if length == USUAL {
-        file.take(limit.saturating_sub(USUAL as u64)).read_to_end(&mut bytes)?;
+    if length < USUAL {
+        return Ok(parse(&bytes[..length]));
     }
-    Ok(bytes)
+    let mut bytes = bytes.to_vec();
+    file.take(limit.saturating_sub(USUAL as u64)).read_to_end(&mut bytes)?;
+    Ok(parse(&bytes))
 }
 
 /// A file's text, at most `limit` bytes. Invalid UTF-8 is replaced.

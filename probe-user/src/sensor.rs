@@ -102,6 +102,13 @@ impl Sensors {
         }
     }
 
+    /// Has a thread read what the start does not need. Otherwise the first record that needs it waits for that.
+    pub fn read_ahead(&mut self) {
+        if let Some(ebpf) = &mut self.ebpf {
+            ebpf.read_ahead();
+        }
+    }
+
     /// Waits until there is something urgent to [`drain`](Self::drain). Needs a Tokio runtime with I/O enabled.
     ///
     /// Cancel safe: dropped in a `select!`, it loses nothing.

@@ -6,7 +6,7 @@ use hostprobe::{
     discover::{discover, to_toml},
     emit::Origin,
     host::{Cgroups, ProcReader, Survey, cgroup, mount, pidfile, place},
-    sensor::ebpf::stack::Symbols,
+    sensor::ebpf::stack::{Scopes, Table},
     stacks::ElfHeader,
 };
 use hostprobe_fuzz::host::Host;
@@ -29,7 +29,8 @@ fn read_host(root: &Path) {
     let _ = Origin::read(&proc);
     let _ = place::find(root, 10);
     let _ = pidfile::read(&root.join("run/pid"));
-    let _ = Symbols::read(&proc.join("kallsyms")).oom_scope(&[0, 0xffff_ffff_8100_0000, u64::MAX]);
+    let table = Table::open(&proc.join("kallsyms")).ok();
+    let _ = Scopes::of(table).oom_scope(&[0, 0xffff_ffff_8100_0000, u64::MAX]);
     if let Ok(file) = std::fs::File::open(root.join("program"))
         && let Some(header) = ElfHeader::read(&file)
     {

@@ -65,18 +65,26 @@ impl Owner {
     /// The current process. For use only where that process acts on the socket.
     #[inline(always)]
     pub fn current() -> Self {
+        let this = task::current();
+        let leader = task::leader(this);
+        let (tgid, ppid) = (task::current_tgid(this), task::tgid(task::parent(leader)));
+        Self::new(tgid, ppid, task::start_ns(leader), cgroup::of_current(this))
+    }
+
+    /// [`Self::current`], by typed reads.
+    #[inline(always)]
+    fn typed_current() -> Self {
         let this = task::current_typed();
         let leader = task::typed_leader(this);
-        let cgroups = cgroup::of_current(this);
-        Self {
-            start_ns: task::typed_start_ns(leader),
-            cgroup_v2: cgroups.v2,
-            cgroup_mem_v1: cgroups.mem_v1,
-            // SAFETY: the helper has no preconditions.
-            since_ns: unsafe { bpf_ktime_get_boot_ns() },
-            tgid: task::typed_tgid(this),
-            ppid: task::typed_tgid(task::typed_parent(leader)),
-        }
+        let (tgid, ppid) = (task::typed_tgid(this), task::typed_tgid(task::typed_parent(leader)));
+        Self::new(tgid, ppid, task::typed_start_ns(leader), cgroup::typed_of_current(this))
+    }
+
+    #[inline(always)]
+    fn new(tgid: u32, ppid: u32, start_ns: u64, cgroups: Cgroups) -> Self {
+        // SAFETY: the helper has no preconditions.
+        let since_ns = unsafe { bpf_ktime_get_boot_ns() };
+        Self { start_ns, cgroup_v2: cgroups.v2, cgroup_mem_v1: cgroups.mem_v1, since_ns, tgid, ppid }
     }
 
     #[inline(always)]
@@ -98,7 +106,7 @@ impl Owner {
 /// The current process asks for a connection.
 #[inline(always)]
 pub fn on_connecting(socket: u64) {
-    let owner = Owner::current();
+    let owner = Owner::typed_current();
     if owner.is_watched() {
         if WATCHED_OWNERS.insert(&socket, &owner, 0).is_ok() {
             // Of an earlier socket at this address, whose close was missed. A lookup takes no lock.

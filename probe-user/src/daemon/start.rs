@@ -21,6 +21,7 @@ use crate::{
     clock::Timestamp,
     config::Config,
     fact::{AgentReady, Fact, Observation, RememberedWait},
+    host::Scanning,
     process::memory,
     sensor::ebpf::Hook,
     store::directory::{DirectoryError, StateDirectory},
@@ -56,6 +57,8 @@ impl Daemon {
         let directory = take_directory(&config)?;
         let mut config = config;
         let mut attached = attach(&config, &options).await?;
+        // Of what happens from now on, the sensors report. All threads have the rights that are left.
+        let scanning = Scanning::start(attached.reader.clone());
         // The runtime keeps its first thread, which resolves names, for a time when no other can be started.
         let _ = tokio::task::spawn_blocking(|| ()).await;
         let labelled = add_labelled(&mut config, None, &attached.reader).await;
@@ -72,7 +75,7 @@ impl Daemon {
         if !observe {
             ready.restartable = config.services.iter().filter(|it| it.restart.enabled).count() as u32;
         }
-        let mut wired = wire(config, options, attached, announced).await?;
+        let mut wired = wire(config, options, attached, announced, scanning).await?;
         let mut daemon = wired.daemon;
         if !daemon.sensors.has(Hook::Socket) {
             daemon.observe(Observation::ConnectionsUnseen);
@@ -105,6 +108,9 @@ impl Daemon {
         self.execute_effects();
         self.notifier.status(|| self.publisher.status_line());
         self.notifier.ready();
+        self.sensors.read_ahead();
+        // What happens soon is compared with this. It reads all processes, which the start has to do as well.
+        self.executor.inspector.memory.sample();
         memory::give_back();
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn types() -> Check {
 }
 
 pub(super) async fn self_test(sensors: &mut Sensors, reader: &ProcReader) -> Check {
-    match self_test::run(sensors, reader, &mut Vec::new()).await {
+    match self_test::run(self_test::start(), sensors, reader, &mut Vec::new()).await {
         Ok(took) => Check::full("self-test", format!("a death is seen within {} µs", took.as_micros())),
         Err(why) => Check::degraded("self-test", why, "stop what else loads this host, and try again"),
     }

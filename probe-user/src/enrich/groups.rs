@@ -72,6 +72,10 @@ impl Groups {
         2 * GENERATION
     }
 
+    pub fn insert(&self, hierarchy: Hierarchy, group: Cgroup) {
+        self.known.borrow_mut().insert((hierarchy, group.id), group.path);
+    }
+
     /// Learns the groups that a process is in by `/proc`.
     pub fn learn(&self, groups: &cgroup::Groups) {
         for (hierarchy, path) in [(Hierarchy::V2, &groups.v2), (Hierarchy::Memory, &groups.memory)] {

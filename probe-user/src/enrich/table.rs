@@ -25,6 +25,13 @@ pub struct Table {
 }
 
 impl Table {
+    /// The table of these processes, which live.
+    pub fn of(processes: Vec<Process>) -> Self {
+        let swept = processes.len();
+        let processes = processes.into_iter().map(|process| (process.key.pid, process)).collect();
+        Self { processes, replaced: VecDeque::new(), swept }
+    }
+
     /// Adds or replaces a process.
     pub fn insert(&mut self, process: Process) {
         self.processes.insert(process.key.pid, process);
@@ -110,6 +117,17 @@ mod tests {
         assert_eq!((line(9), line(10), line(11)), (Some("sh -c kill"), Some("sleep 2"), Some("sleep 2")));
         let other = ProcessKey::new(42, at(20_000_000));
         assert_eq!(table.get_at(other, at(9)), None);
+    }
+
+    #[test]
+    fn as_many_as_there_were_at_the_start_may_come() {
+        let living = |pid| Process::unknown(ProcessKey::new(pid, at(1)), 1);
+        let count = SWEEP_ABOVE as u32 + 1;
+        let mut table = Table::of((0..count).map(living).collect());
+        (count..2 * count).for_each(|pid| table.insert(living(pid)));
+        assert!(!table.is_due_for_a_sweep());
+        table.insert(living(2 * count));
+        assert!(table.is_due_for_a_sweep());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::{ReadError, read_record, read_text};
 use crate::fact::{Cgroup, CgroupMode};
 
 /// `mountinfo` and `cgroup` files are far smaller, except on hosts with thousands of mounts.
-const TEXT_MAX: u64 = 16 << 20;
+pub(super) const TEXT_MAX: u64 = 16 << 20;
 
 /// A v1 limit above this is the kernel's "no limit": the largest page-aligned number.
 const V1_UNLIMITED: u64 = 1 << 60;
@@ -178,7 +178,12 @@ impl Cgroups {
 
     fn groups(&self, process: &Path) -> Groups {
         let text = read_record(&process.join("cgroup"), TEXT_MAX).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
+        self.groups_in(&text)
+    }
+
+    /// The groups in the `cgroup` file of a process.
+    pub(super) fn groups_in(&self, text: &[u8]) -> Groups {
+        let text = String::from_utf8_lossy(text);
         let mut groups = Groups::default();
         for line in text.lines() {
             let mut parts = line.splitn(3, ':');
@@ -248,8 +253,8 @@ impl Cgroups {
     }
 }
 
-/// The number of the v1 memory hierarchy in a process's `cgroup` file.
-fn memory_number(file: &Path) -> Option<u32> {
+/// The number of the v1 memory hierarchy in a process's `cgroup` file; None where the memory controller has none of its own.
+pub fn memory_number(file: &Path) -> Option<u32> {
     let text = read_text(file, TEXT_MAX).unwrap_or_default();
     text.lines().find_map(|line| {
         let (number, rest) = line.split_once(':')?;

@@ -78,7 +78,11 @@ impl ProcReader {
         let mut names = [MaybeUninit::uninit(); NAMES];
         let mut names = RawDir::new(&folder, &mut names);
         while let Some(Ok(name)) = names.next() {
-            let target = rustix::fs::readlinkat(&folder, name.file_name(), Vec::new());
+            let name = name.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let target = rustix::fs::readlinkat(&folder, name, Vec::new());
             let target = target.ok().and_then(|target| target.into_string().ok());
             let inode =
                 |target: &str| target.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok();

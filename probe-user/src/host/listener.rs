@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use super::{ProcReader, ReadError, sockdiag, tcp_table};
+use super::{ProcReader, ReadError, scan::in_parts, sockdiag, tcp_table};
 use crate::fact::TcpState;
 
 /// A TCP socket that listens, and a process that holds it. A shared socket is listed for each of its processes.
@@ -31,10 +31,12 @@ impl ProcReader {
         if sockets.is_empty() {
             return Ok(Vec::new());
         }
-        let mut found = Vec::new();
-        for pid in self.pids()? {
-            self.join(pid, &sockets, &mut found);
-        }
+        let parts = in_parts(&self.pids()?, |part| {
+            let mut found = Vec::new();
+            part.iter().for_each(|pid| self.join(*pid, &sockets, &mut found));
+            found
+        });
+        let mut found = parts.concat();
         found.sort_unstable();
         Ok(found)
     }

@@ -14,8 +14,10 @@ use rustix::{
 
 use super::{
     ReadError,
-    cgroup::{self, Cgroups, Hierarchy},
-    place, read_record, read_text,
+    cgroup::{self, Cgroups, Hierarchy, TEXT_MAX},
+    place,
+    process_folder::ProcessFolder,
+    read_record, read_text,
 };
 use crate::{
     clock::Timestamp,
@@ -94,7 +96,8 @@ impl ProcReader {
 
     /// [`Self::read`] without the command line: that is in the process's memory, which a hung process may have locked.
     pub fn read_around_memory(&self, pid: u32) -> Option<Process> {
-        Some(self.known_outside(pid, |hierarchy, path| self.cgroups.group(hierarchy, path))?.0)
+        let folder = ProcessFolder::open(&self.folder(pid)).ok()?;
+        Some(self.known_outside(pid, &folder, |hierarchy, path| self.cgroups.group(hierarchy, path))?.0)
     }
 
     /// The program that a process executes.
@@ -108,8 +111,9 @@ impl ProcReader {
         pid: u32,
         group: impl FnOnce(Hierarchy, &str) -> Cgroup,
     ) -> Option<(Process, cgroup::Groups)> {
-        let (mut process, groups) = self.known_outside(pid, group)?;
-        process.command_line = command_line(&self.folder(pid).join("cmdline"));
+        let folder = ProcessFolder::open(&self.folder(pid)).ok()?;
+        let (mut process, groups) = self.known_outside(pid, &folder, group)?;
+        process.command_line = folder.read(c"cmdline", COMMAND_LINE_MAX, command_line).ok().flatten();
         Some((process, groups))
     }
 
@@ -117,23 +121,24 @@ impl ProcReader {
     fn known_outside(
         &self,
         pid: u32,
+        folder: &ProcessFolder,
         group: impl FnOnce(Hierarchy, &str) -> Cgroup,
     ) -> Option<(Process, cgroup::Groups)> {
-        let folder = self.folder(pid);
-        let stat = self.stat(pid)?;
-        let status = read_record(&folder.join("status"), STATUS_MAX).ok()?;
-        let status = String::from_utf8_lossy(&status);
-        let groups = self.cgroups.of(pid);
+        let stat = folder.read(c"stat", STATUS_MAX, stat).ok()??;
+        let (user_id, namespace_pid) = folder.read(c"status", STATUS_MAX, ids).ok()?;
+        let groups = folder.read(c"cgroup", TEXT_MAX, |text| self.cgroups.groups_in(text));
+        let groups = groups.unwrap_or_default();
+        let link = folder.link(c"exe").ok();
         let process = Process {
             key: self.key(pid, &stat),
             parent_pid: u32::try_from(stat.ppid).unwrap_or_default(),
             name: stat.comm,
-            executable: executable(&folder.join("exe")),
+            executable: link.and_then(|link| program(&link.to_string_lossy())),
             command_line: None,
-            user_id: status_field(&status, "Uid").next().unwrap_or_default(),
+            user_id,
             cgroup: groups.main().map(|(hierarchy, path)| group(hierarchy, path)),
             container_id: groups.paths().find_map(cgroup::container_id),
-            namespace_pid: status_field(&status, "NSpid").skip(1).last(),
+            namespace_pid,
         };
         Some((process, groups))
     }
@@ -297,8 +302,7 @@ impl ProcReader {
     }
 
     pub(super) fn stat(&self, pid: u32) -> Option<Stat> {
-        let bytes = read_record(&self.folder(pid).join("stat"), STATUS_MAX).ok()?;
-        is_whole_stat(&bytes).then(|| Stat::from_read(&bytes[..]).ok())?
+        stat(&read_record(&self.folder(pid).join("stat"), STATUS_MAX).ok()?)
     }
 
     /// The same of a process of which the first thread neither has ended nor is about to.
@@ -326,6 +330,17 @@ fn is_ending(stat: &Stat) -> bool {
     matches!(stat.state, 'Z' | 'X') || stat.flags & EXITING != 0
 }
 
+fn stat(bytes: &[u8]) -> Option<Stat> {
+    is_whole_stat(bytes).then(|| Stat::from_read(bytes).ok())?
+}
+
+/// The real user, and the pid in the innermost pid namespace if that is not the daemon's.
+fn ids(status: &[u8]) -> (u32, Option<u32>) {
+    let status = String::from_utf8_lossy(status);
+    let user = status_field(&status, "Uid").next().unwrap_or_default();
+    (user, status_field(&status, "NSpid").skip(1).last())
+}
+
 /// Whether a name in parentheses stands between a number and further fields. `Stat::from_read` panics without that.
 fn is_whole_stat(stat: &[u8]) -> bool {
     let stat = stat.trim_ascii();
@@ -341,16 +356,17 @@ fn tick_nanos() -> u64 {
 
 /// The executable of a process, from the kernel; a kernel thread has none.
 pub(super) fn executable(link: &Path) -> Option<String> {
-    let path = fs::read_link(link).ok()?;
-    let path = path.to_string_lossy();
+    program(&fs::read_link(link).ok()?.to_string_lossy())
+}
+
+fn program(path: &str) -> Option<String> {
     // A package upgrade replaces the file under the running process, which still executes the old one.
-    let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     (!path.is_empty()).then(|| path.to_owned())
 }
 
-fn command_line(path: &Path) -> Option<String> {
-    let arguments = read_record(path, COMMAND_LINE_MAX).ok()?;
-    let text = String::from_utf8_lossy(&arguments);
+fn command_line(arguments: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(arguments);
     let line = redact::arguments(text.trim_end_matches('\0').split('\0'));
     (!line.is_empty()).then_some(line)
 }

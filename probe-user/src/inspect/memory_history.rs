@@ -144,17 +144,14 @@ pub struct MemorySampler {
 }
 
 impl MemorySampler {
-    /// Takes the first sample at once: what happens soon is compared with it.
     pub(crate) fn new(reader: ProcReader) -> Self {
-        let mut sampler = Self {
+        Self {
             reader,
             history: MemoryHistory::default(),
             due: Timestamp::default(),
             full_due: Timestamp::default(),
             under_way: Arc::default(),
-        };
-        sampler.sample();
-        sampler
+        }
     }
 
     /// Samples, when that is due, on a thread of its own.

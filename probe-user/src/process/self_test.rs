@@ -37,22 +37,27 @@ pub fn child() -> ExitCode {
     ExitCode::from(EXIT_CODE)
 }
 
-/// Lets a child exit and waits until the sensors report it. What they report of other processes meanwhile is kept in
-/// `seen`.
-///
-/// Returns the time from the exit until it was read, or why there is no proof.
-pub async fn run(
-    sensors: &mut Sensors,
-    reader: &ProcReader,
-    seen: &mut Vec<Record>,
-) -> Result<Duration, String> {
-    let mut child = Command::new("/proc/self/exe")
+/// Starts the child, which waits. It needs some milliseconds to begin, for which the start of the daemon need not wait.
+pub fn start() -> io::Result<Child> {
+    Command::new("/proc/self/exe")
         .arg(SUBCOMMAND)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| format!("the test child could not be started: {error}"))?;
+}
+
+/// Lets the child exit and waits until the sensors report it. What they report of other processes meanwhile is kept in
+/// `seen`.
+///
+/// Returns the time from the exit until it was read, or why there is no proof.
+pub async fn run(
+    child: io::Result<Child>,
+    sensors: &mut Sensors,
+    reader: &ProcReader,
+    seen: &mut Vec<Record>,
+) -> Result<Duration, String> {
+    let mut child = child.map_err(|error| format!("the test child could not be started: {error}"))?;
     let outcome = timeout(PATIENCE, exit_of(&mut child, sensors, reader, seen)).await;
     let unwatched = sensors.unwatch_process(child.id());
     // A child that hangs would make the wait hang as well.

@@ -64,7 +64,7 @@ pub struct EbpfSensor {
     signals: sent_signals::SentSignals,
     tally: loss::Tally,
     missed: missed::Missed,
-    symbols: stack::Symbols,
+    scopes: stack::Scopes,
     log: bool,
     log_task: Option<JoinHandle<()>>,
 }
@@ -91,7 +91,7 @@ impl EbpfSensor {
             signals,
             tally,
             missed,
-            symbols,
+            scopes,
         } = load::load(options, paths)?;
         let log = options.log;
         Ok(Self {
@@ -105,7 +105,7 @@ impl EbpfSensor {
             signals,
             tally,
             missed,
-            symbols,
+            scopes,
             log,
             log_task: None,
         })
@@ -151,7 +151,7 @@ impl EbpfSensor {
         self.rings.drain(out);
         for record in &mut out[from..] {
             if let Record::Oom(oom) = record {
-                oom.scope = self.symbols.oom_scope(&oom.stack);
+                oom.scope = self.scopes.oom_scope(&oom.stack);
             }
             if let Record::SocketError(error) = record {
                 self.errors.add_first(error);
@@ -246,6 +246,11 @@ impl EbpfSensor {
     /// Process ends counted in the kernel since the load.
     pub fn counters(&self) -> Counters {
         self.tally.counters()
+    }
+
+    /// Has a thread read what the scope of an OOM kill is known by. Otherwise the first kill waits for that.
+    pub fn read_ahead(&mut self) {
+        self.scopes.read_ahead();
     }
 
     /// Forwards the programs' own debug lines to `tracing`, if [`Options::log`] asked for them. Needs a tokio runtime.

@@ -80,6 +80,7 @@ pub(super) async fn announce(
     directory: Option<StateDirectory>,
     attached: &mut Attached,
 ) -> Result<Announced, RunError> {
+    let child = self_test::start();
     let origin = Origin::read("/proc".as_ref());
     let mut state = directory.map(|directory| open_state(directory, &config.state, &origin));
     let mut names = Names::of(config);
@@ -104,7 +105,7 @@ pub(super) async fn announce(
         publisher.remember_incidents(state.open_incidents(&origin));
     }
     let mut seen = Vec::new();
-    let self_test = self_test::run(&mut attached.sensors, &attached.reader, &mut seen).await;
+    let self_test = self_test::run(child, &mut attached.sensors, &attached.reader, &mut seen).await;
     Ok(Announced { origin, names, publisher, state, view, engine, seen, self_test, spool })
 }
 

@@ -27,7 +27,7 @@ use crate::{
     emit::{Names, Origin},
     enrich::{Enricher, Members},
     fact::{IncidentId, Memory, Orders, ServiceId},
-    host::ProcReader,
+    host::{ProcReader, Scanning},
     inspect::{
         holders::HolderSearch, host::HostMonitor, inspector::Inspector, pressure::PressureMonitor,
         queues::AcceptQueues, usage::UsageSampler,
@@ -63,6 +63,7 @@ pub(super) async fn wire(
     options: RunOptions,
     attached: Attached,
     announced: Announced,
+    scanning: Scanning,
 ) -> Result<Wired, RunError> {
     let Attached { began, place: _, reader, sensors, page, control, oom_log } = attached;
     let Announced { origin, names, publisher, state, view, engine, seen, self_test: _, spool } = announced;
@@ -73,7 +74,7 @@ pub(super) async fn wire(
         .as_ref()
         .map(|earlier| earlier.off_before(&origin.boot_id, Timestamp::default().to_wall()));
     let heartbeats = heartbeats(&config, state.as_ref(), off.unwrap_or_default());
-    let mut enricher = Enricher::new(reader.clone(), members(&config))?;
+    let mut enricher = Enricher::of(reader.clone(), scanning.finish()?, members(&config));
     if let Some(lineages) = sensors.lineages() {
         enricher.learn_from(lineages);
     }

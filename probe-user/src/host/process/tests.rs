@@ -99,8 +99,7 @@ fn what_is_gone_or_garbage_is_none_and_stops_no_scan() {
     host.write("proc/14/status", b"Name:\t\xff\xfe\nUid:\t33\t33\t33\t33\n");
     host.write("proc/14/cmdline", b"\xff\0-x\0");
 
-    let found = host.reader().scan().unwrap();
-    let mut found: Vec<Process> = found.into_iter().map(|(process, _)| process).collect();
+    let mut found = host.reader().scan().unwrap().processes;
     found.sort_by_key(|process| process.key.pid);
     assert_eq!(found.iter().map(|process| process.key.pid).collect::<Vec<_>>(), [10, 14]);
     assert_eq!((found[1].user_id, found[1].executable.as_deref()), (33, Some("/odd")));

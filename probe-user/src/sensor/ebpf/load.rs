@@ -24,9 +24,11 @@ use super::{
     rights,
     ring::Rings,
     sent_signals::SentSignals,
-    stack::{self, Symbols},
+    stack::{self, Scopes, Table},
     watch::{Lineages, Watched},
 };
+
+use crate::{descriptors, host::cgroup};
 
 /// The compiled programs: `cargo xtask build-ebpf` builds them from `probe-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/hostprobe.bpf.o");
@@ -39,6 +41,8 @@ pub struct Paths {
     pub status: PathBuf,
     /// The link that names this process's pid namespace.
     pub pid_namespace: PathBuf,
+    /// This process's cgroups, with the hierarchies of the controllers.
+    pub cgroups: PathBuf,
 }
 
 impl Default for Paths {
@@ -48,6 +52,7 @@ impl Default for Paths {
             kallsyms: "/proc/kallsyms".into(),
             status: "/proc/self/status".into(),
             pid_namespace: "/proc/self/ns/pid".into(),
+            cgroups: "/proc/self/cgroup".into(),
         }
     }
 }
@@ -64,7 +69,7 @@ pub(super) struct Loaded {
     pub signals: SentSignals,
     pub tally: Tally,
     pub missed: Missed,
-    pub symbols: Symbols,
+    pub scopes: Scopes,
 }
 
 /// Loads everything. See [`super::EbpfSensor::load`].
@@ -73,18 +78,18 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     if !missing.is_empty() {
         return Err(LoadError::NotPermitted { missing });
     }
-    // The kernel needs some time to print its symbols, so a thread reads them meanwhile.
-    let symbols = stack::Reading::start(paths.kallsyms.clone());
-    // The loader reads the complete type information, for relocations that this object does not have. That and the
-    // resolver take some ten milliseconds each, so they run side by side.
-    let (resolved, mut loader) = thread::scope(|scope| {
+    // A new loader reads the complete type information if it can open that, for relocations that this object does not have:
+    // that would take 15 ms and 20 MB.
+    let mut loader = descriptors::without_new(EbpfLoader::new);
+    // The loader has to know what the kernel supports. To find that out takes as long as to resolve the types.
+    let resolved = thread::scope(|scope| {
         let resolve = || Ok(fields::resolve(&fields::read(&paths.btf)?));
         let resolving = thread::Builder::new().name("types".to_owned()).spawn_scoped(scope, resolve);
-        let loader = EbpfLoader::new();
-        let resolved = resolving.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(resolve);
-        (resolved, loader)
+        aya::features();
+        resolving.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(resolve)
     });
-    let resolved = resolved.map_err(LoadError::Btf)?;
+    let mut resolved = resolved.map_err(LoadError::Btf)?;
+    resolved.globals.insert("HAS_MEMORY_V1", cgroup::memory_number(&paths.cgroups).is_some().into());
     let log_level = if options.log { u8::MAX } else { 0 };
     configure(&mut loader, options, &log_level, &resolved);
     let (level, inode);
@@ -123,8 +128,10 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     let owners_balance: PerCpuArray<_, u64> = map(&mut ebpf, "OWNERS_BALANCE")?;
 
     let mut coverage = attach::attach_all(&mut ebpf, options, &resolved);
-    let symbols = symbols.finish().or_copy(stack::COPY.as_ref());
-    attach::add_loss_of_symbols(&mut coverage, &symbols);
+    let symbols = Table::open_or_copy(&paths.kallsyms, stack::COPY.as_ref());
+    if let Err(reason) = &symbols {
+        attach::add_loss_of_symbols(&mut coverage, reason);
+    }
     if !coverage.iter().any(|it| it.attached) {
         return Err(LoadError::NoHook(coverage));
     }
@@ -142,7 +149,7 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
         signals,
         tally,
         missed,
-        symbols,
+        scopes: Scopes::of(symbols.ok()),
     })
 }
 

@@ -5,10 +5,11 @@
 
 use std::{
     fs::{File, OpenOptions, remove_file},
-    io::{self, BufRead, BufReader, Write as _},
-    ops::Range,
+    io::{self, BufRead, BufReader, Seek as _, Write as _},
+    ops::{ControlFlow, Range},
     os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
@@ -24,51 +25,59 @@ const FUNCTIONS: [(&str, OomScope); 3] = [
 /// A copy of these functions' symbols, for a process from which the kernel hides its own.
 pub const COPY: &str = "/run/hostprobe/kallsyms";
 
-/// The address ranges of the functions in the running kernel.
-pub struct Symbols {
-    ranges: Vec<(Range<u64>, OomScope)>,
-    unavailable: Option<String>,
-}
+/// A symbol table in the format of `/proc/kallsyms` that shows its addresses. The kernel decides on that as the table is
+/// opened, so that it can be read without the right for it.
+#[derive(Debug)]
+pub struct Table(File);
 
-impl Symbols {
-    /// Reads a symbol table in the format of `/proc/kallsyms`. The daemon does so at start: during an OOM kill it
-    /// should not read megabytes.
-    pub fn read(path: &Path) -> Self {
-        let unavailable = |reason: String| Self { ranges: Vec::new(), unavailable: Some(reason) };
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) => return unavailable(format!("cannot open {}: {error}", path.display())),
-        };
-        match parse(BufReader::with_capacity(64 * 1024, file)) {
-            Ok(ranges) if ranges.is_empty() => unavailable(format!(
+impl Table {
+    /// Fails with the reason.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let mut file =
+            File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+        let mut first = None;
+        let found = each_function(BufReader::new(&file), |address, _| {
+            first = Some(address);
+            ControlFlow::Break(())
+        });
+        found
+            .and_then(|()| file.rewind())
+            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        // The kernel shows each hidden address as 0.
+        if first.unwrap_or_default() == 0 {
+            return Err(format!(
                 "{} hides the kernel's addresses (kptr_restrict, or CAP_SYSLOG is missing)",
                 path.display()
-            )),
-            Ok(ranges) => Self { ranges, unavailable: None },
-            Err(error) => unavailable(format!("cannot read {}: {error}", path.display())),
+            ));
         }
+        Ok(Self(file))
     }
 
-    /// These symbols, or those of a copy if the kernel hides its own from this process.
-    pub fn or_copy(self, copy: &Path) -> Self {
-        match self.unavailable {
-            None => self,
-            Some(_) => Some(Self::read(copy)).filter(|copy| copy.unavailable.is_none()).unwrap_or(self),
-        }
+    /// The same, or a copy if the kernel hides its own symbols from this process.
+    pub fn open_or_copy(path: &Path, copy: &Path) -> Result<Self, String> {
+        Self::open(path).or_else(|reason| Self::open(copy).map_err(|_| reason))
     }
 
+    /// Reads the whole table: several megabytes, for which the kernel takes some 30 ms.
+    pub fn read(&self) -> io::Result<Symbols> {
+        parse(BufReader::with_capacity(64 * 1024, &self.0))
+    }
+}
+
+/// The address ranges of the functions in the running kernel.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Symbols(Vec<(Range<u64>, OomScope)>);
+
+impl Symbols {
     /// Writes a copy in the same format, with the ranges of these functions only. It is a new file that only its owner
     /// may read.
     pub fn write_to(&self, copy: &Path) -> io::Result<()> {
-        if let Some(reason) = &self.unavailable {
-            return Err(io::Error::other(reason.clone()));
-        }
         match remove_file(copy) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
         let mut text = String::new();
-        for (range, scope) in &self.ranges {
+        for (range, scope) in &self.0 {
             let name = FUNCTIONS.iter().find(|it| it.1 == *scope).map_or("", |it| it.0);
             text.push_str(&format!("{:016x} T {name}\n{:016x} T end\n", range.start, range.end));
         }
@@ -77,14 +86,9 @@ impl Symbols {
         file?.write_all(text.as_bytes())
     }
 
-    /// Why the scope is not known, if so.
-    pub fn unavailable(&self) -> Option<&str> {
-        self.unavailable.as_deref()
-    }
-
-    pub fn oom_scope(&self, stack: &[u64]) -> OomScope {
+    fn scope(&self, stack: &[u64]) -> OomScope {
         for (_, scope) in FUNCTIONS {
-            let mut of_scope = self.ranges.iter().filter(|it| it.1 == scope);
+            let mut of_scope = self.0.iter().filter(|it| it.1 == scope);
             if of_scope.any(|it| stack.iter().any(|frame| it.0.contains(frame))) {
                 return scope;
             }
@@ -93,35 +97,56 @@ impl Symbols {
     }
 }
 
-/// A symbol table that a thread is reading.
-pub struct Reading {
-    path: PathBuf,
-    /// None if the thread could not be started.
-    thread: Option<JoinHandle<Symbols>>,
+/// The symbols of the running kernel, for the scopes of OOM kills. The daemon's start does not wait for them, and during an
+/// OOM kill it should not read megabytes. So a thread reads them in between.
+#[derive(Debug, Default)]
+pub struct Scopes {
+    /// None once a thread reads it, or without one.
+    table: Option<Arc<Table>>,
+    reading: Option<JoinHandle<Symbols>>,
+    symbols: Option<Symbols>,
 }
 
-impl Reading {
-    pub fn start(path: PathBuf) -> Self {
-        let table = path.clone();
-        let thread = thread::Builder::new().name("kallsyms".to_owned()).spawn(move || Symbols::read(&table));
-        Self { path, thread: thread.ok() }
+impl Scopes {
+    /// Without a table, all scopes are unknown.
+    pub fn of(table: Option<Table>) -> Self {
+        Self { table: table.map(Arc::new), ..Self::default() }
     }
 
-    pub fn finish(self) -> Symbols {
-        let read = self.thread.and_then(|thread| thread.join().ok());
-        read.unwrap_or_else(|| Symbols::read(&self.path))
+    /// Has a thread read the table. Where none can be started, the first OOM kill waits for it.
+    pub fn read_ahead(&mut self) {
+        let Some(table) = self.table.clone() else { return };
+        self.reading =
+            thread::Builder::new().name("kallsyms".to_owned()).spawn(move || read_or_warn(&table)).ok();
+        if self.reading.is_some() {
+            self.table = None;
+        }
     }
+
+    pub fn oom_scope(&mut self, stack: &[u64]) -> OomScope {
+        let Self { table, reading, symbols } = self;
+        let symbols = symbols.get_or_insert_with(|| {
+            let read = reading.take().and_then(|thread| thread.join().ok());
+            read.or_else(|| table.take().map(|table| read_or_warn(&table))).unwrap_or_default()
+        });
+        symbols.scope(stack)
+    }
+}
+
+fn read_or_warn(table: &Table) -> Symbols {
+    let read = table.read();
+    read.unwrap_or_else(|error| {
+        tracing::warn!("kernel symbols: cannot be read: {error}; the scopes of OOM kills are unknown");
+        Symbols::default()
+    })
 }
 
 /// Finds the functions. Each ends at the next higher address in the file, which need not be on the next line.
-fn parse(mut table: impl BufRead) -> io::Result<Vec<(Range<u64>, OomScope)>> {
+fn parse(table: impl BufRead) -> io::Result<Symbols> {
     let mut addresses = Vec::new();
     let mut found = Vec::new();
-    let mut line = Vec::new();
-    while table.read_until(b'\n', &mut line)? != 0 {
-        if let Some((address, name)) = symbol(&line)
-            && address != 0
-        {
+    each_function(table, |address, name| {
+        if address != 0 {
             addresses.push(address);
             // Compilers split and clone functions: `out_of_memory.cold`, `out_of_memory.isra.0`.
             let base = name.split(|it| *it == b'.').next().unwrap_or(name);
@@ -129,10 +154,27 @@ fn parse(mut table: impl BufRead) -> io::Result<Vec<(Range<u64>, OomScope)>> {
                 found.push((address, *scope));
             }
         }
+        ControlFlow::Continue(())
+    })?;
+    let end = |start: u64| addresses.iter().copied().filter(|it| *it > start).min().unwrap_or(u64::MAX);
+    Ok(Symbols(found.into_iter().map(|(start, scope)| (start..end(start), scope)).collect()))
+}
+
+/// Passes the address and the name of each function on, in the order of the table.
+fn each_function(
+    mut table: impl BufRead,
+    mut pass: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let mut line = Vec::new();
+    while table.read_until(b'\n', &mut line)? != 0 {
+        if let Some((address, name)) = symbol(&line)
+            && pass(address, name).is_break()
+        {
+            break;
+        }
         line.clear();
     }
-    let end = |start: u64| addresses.iter().copied().filter(|it| *it > start).min().unwrap_or(u64::MAX);
-    Ok(found.into_iter().map(|(start, scope)| (start..end(start), scope)).collect())
+    Ok(())
 }
 
 /// Address and name from a function's line: `ffffffff81000000 T name [module]`.
@@ -159,36 +201,57 @@ garbage
 ";
 
     fn symbols(table: &str) -> Symbols {
-        Symbols { ranges: parse(table.as_bytes()).unwrap(), unavailable: None }
+        parse(table.as_bytes()).unwrap()
     }
 
     #[test]
     fn a_special_function_wins_over_the_common_one() {
         let symbols = symbols(TABLE);
         let common = 0xffff_ffff_8100_2010;
-        assert_eq!(symbols.oom_scope(&[common]), OomScope::Global);
-        assert_eq!(
-            symbols.oom_scope(&[0xffff_ffff_8100_1004, common, 0xffff_ffff_8100_3abc]),
-            OomScope::Memcg
-        );
-        assert_eq!(symbols.oom_scope(&[common, 0xffff_ffff_8100_4001]), OomScope::Sysrq);
+        assert_eq!(symbols.scope(&[common]), OomScope::Global);
+        assert_eq!(symbols.scope(&[0xffff_ffff_8100_1004, common, 0xffff_ffff_8100_3abc]), OomScope::Memcg);
+        assert_eq!(symbols.scope(&[common, 0xffff_ffff_8100_4001]), OomScope::Sysrq);
     }
 
     #[test]
     fn a_function_ends_where_the_next_one_starts() {
         let symbols = symbols(TABLE);
-        assert_eq!(symbols.oom_scope(&[0xffff_ffff_8100_2fff]), OomScope::Global);
-        assert_eq!(symbols.oom_scope(&[0xffff_ffff_8100_5000, 0]), OomScope::Unknown);
-        assert_eq!(symbols.oom_scope(&[]), OomScope::Unknown);
+        assert_eq!(symbols.scope(&[0xffff_ffff_8100_2fff]), OomScope::Global);
+        assert_eq!(symbols.scope(&[0xffff_ffff_8100_5000, 0]), OomScope::Unknown);
+        assert_eq!(symbols.scope(&[]), OomScope::Unknown);
     }
 
     #[test]
     fn hidden_addresses_and_a_missing_file_have_different_reasons() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = folder.path().join("kallsyms");
+        let reason = |path: &Path| Table::open(path).unwrap_err();
         let hidden: String =
             TABLE.lines().map(|it| format!("{:016}{}\n", 0, it.get(16..).unwrap_or(""))).collect();
-        assert_eq!(parse(hidden.as_bytes()).unwrap(), []);
-        assert!(Symbols::read(Path::new("/nonexistent")).unavailable().unwrap().contains("/nonexistent"));
-        assert!(Symbols::read(Path::new("/dev/null")).unavailable().unwrap().contains("kptr_restrict"));
+        std::fs::write(&table, &hidden).unwrap();
+        assert!(reason(&table).contains("kptr_restrict"));
+        assert!(reason(Path::new("/dev/null")).contains("kptr_restrict"));
+        assert!(reason(Path::new("/nonexistent")).contains("/nonexistent"));
+        // The addresses of data may begin at 0 on any kernel.
+        std::fs::write(&table, format!("0000000000000000 A fixed_percpu_data\n{TABLE}")).unwrap();
+        assert_eq!(Table::open(&table).unwrap().read().unwrap(), symbols(TABLE));
+    }
+
+    #[test]
+    fn an_oom_kill_has_its_scope_whether_the_table_was_read_ahead_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kallsyms");
+        std::fs::write(&path, TABLE).unwrap();
+        for is_ahead in [false, true] {
+            let mut scopes = Scopes::of(Some(Table::open(&path).unwrap()));
+            if is_ahead {
+                scopes.read_ahead();
+            }
+            for _ in 0..2 {
+                assert_eq!(scopes.oom_scope(&[0xffff_ffff_8100_2010]), OomScope::Global);
+            }
+        }
+        assert_eq!(Scopes::of(None).oom_scope(&[0xffff_ffff_8100_2010]), OomScope::Unknown);
     }
 
     #[test]
@@ -196,17 +259,15 @@ garbage
         let folder = tempfile::tempdir().unwrap();
         let (table, copy) = (folder.path().join("kallsyms"), folder.path().join("copy"));
         std::fs::write(&table, TABLE).unwrap();
-        let symbols = Symbols::read(&table);
+        let symbols = Table::open(&table).unwrap().read().unwrap();
         // A link at the path is replaced; its target stays as it is.
         std::os::unix::fs::symlink(&table, &copy).unwrap();
         symbols.write_to(&copy).unwrap();
         assert_eq!(std::fs::read_to_string(&table).unwrap(), TABLE);
-        let hidden = || Symbols::read(Path::new("/dev/null"));
-        let copied = hidden().or_copy(&copy);
-        assert_eq!(copied.ranges, symbols.ranges);
-        assert_eq!(copied.unavailable(), None);
+        let copied = Table::open_or_copy(Path::new("/dev/null"), &copy).unwrap();
+        assert_eq!(copied.read().unwrap(), symbols);
 
-        assert!(hidden().or_copy(Path::new("/nonexistent")).unavailable().unwrap().contains("kptr_restrict"));
-        assert!(hidden().write_to(&copy).unwrap_err().to_string().contains("kptr_restrict"));
+        let neither = Table::open_or_copy(Path::new("/dev/null"), Path::new("/nonexistent"));
+        assert!(neither.unwrap_err().contains("kptr_restrict"));
     }
 }

@@ -8,8 +8,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::sections::{
-    self, ARRAY, CONST, DEPTH, ENUM, FORWARD, FUNC_PROTO, POINTER, PROTOTYPE_PREFIX, RESTRICT, RawType,
-    STRUCT, Sections, TYPE_TAG, TYPEDEF, UNION, VOLATILE,
+    self, ARRAY, CONST, DEPTH, ENUM, ENUM64, FORWARD, FUNC_PROTO, POINTER, PROTOTYPE_PREFIX, RESTRICT,
+    RawType, STRUCT, Sections, TYPE_TAG, TYPEDEF, UNION, VOLATILE,
 };
 
 /// Flag of a forward declaration: the type is a union.
@@ -37,8 +37,7 @@ pub fn reduce(bytes: &[u8], names: &Names) -> Result<Vec<u8>, String> {
     };
     for id in (1..).take(offsets.len()) {
         let Some(record) = copy.original(id) else { break };
-        let named = names.types.contains(record.name) && (record.kind != TYPEDEF || is_prototype(&record));
-        if (named && record.kind != FORWARD) || copy.is_requested_nameless_enum(&record) {
+        if copy.is_requested_by_name(&record) || copy.is_requested_nameless_enum(&record) {
             copy.keep(id, false);
         }
     }
@@ -59,10 +58,24 @@ struct Copy<'a> {
 }
 
 impl<'a> Copy<'a> {
+    fn name_of(&self, record: &RawType<'_>) -> &'a str {
+        self.sections.name(record.name)
+    }
+
+    /// Most types are functions, their prototypes and pointers, so the kind is looked at before the name.
+    fn is_requested_by_name(&self, record: &RawType<'_>) -> bool {
+        let named = || self.names.types.contains(self.name_of(record));
+        match record.kind {
+            STRUCT | UNION | ENUM | ENUM64 => named(),
+            TYPEDEF => self.name_of(record).starts_with(PROTOTYPE_PREFIX) && named(),
+            _ => false,
+        }
+    }
+
     fn is_requested_nameless_enum(&self, record: &RawType<'_>) -> bool {
         let mut constants = record.rows::<2>();
         record.kind == ENUM
-            && record.name.is_empty()
+            && self.name_of(record).is_empty()
             && constants.any(|[name, _]| self.names.members.contains(self.sections.name(name)))
     }
 
@@ -84,7 +97,7 @@ impl<'a> Copy<'a> {
     /// reduced to its name, unless it is requested itself.
     fn keep(&mut self, id: u32, pointed_to: bool) -> u32 {
         let Some(record) = self.original(id) else { return 0 };
-        let requested = self.names.types.contains(record.name);
+        let requested = self.names.types.contains(self.name_of(&record));
         let pointed_to = pointed_to && !(record.is_aggregate() && requested);
         if let Some(copied) = self.copied.get(&(id, pointed_to)) {
             return *copied;
@@ -94,7 +107,7 @@ impl<'a> Copy<'a> {
         let own = self.types.len();
         let id_of_own = u32::try_from(own).unwrap_or(0);
         self.copied.insert((id, pointed_to), id_of_own);
-        let mut words = vec![self.string(record.name)];
+        let mut words = vec![self.string(self.name_of(&record))];
         match record.kind {
             STRUCT | UNION if pointed_to => {
                 let of_union = if record.kind == UNION { OF_UNION } else { 0 };
@@ -167,10 +180,6 @@ impl<'a> Copy<'a> {
         let types: Vec<u8> = self.types.iter().flatten().flat_map(|it| it.to_le_bytes()).collect();
         sections::encode(&types, &self.strings)
     }
-}
-
-fn is_prototype(record: &RawType<'_>) -> bool {
-    record.name.starts_with(PROTOTYPE_PREFIX)
 }
 
 /// The same kind and flags, with another number of items.

@@ -91,14 +91,14 @@ impl<'a> Sections<'a> {
         };
         let range = at..at + COMMON + size;
         let rest = self.types.get(at + COMMON..range.end).ok_or_else(cut)?;
-        Ok(RawType { name: self.name(name), kind, info, size_or_type, rest, range })
+        Ok(RawType { name, kind, info, size_or_type, rest, range })
     }
 }
 
 /// One encoded type.
 pub struct RawType<'a> {
-    /// Empty for none.
-    pub name: &'a str,
+    /// Where its name is in the strings. It is read of few types: a kernel has more than a hundred thousand.
+    pub name: u32,
     /// Its bytes in the section of types.
     pub range: Range<usize>,
     pub kind: u32,

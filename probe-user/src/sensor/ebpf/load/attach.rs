@@ -11,7 +11,6 @@ use crate::sensor::ebpf::{
     coverage::{Attachment, Hook},
     fields::{IS_TYPED, Resolved},
     options::Options,
-    stack::Symbols,
 };
 
 /// Has the kernel verify the programs of the wanted hooks side by side: 102 ms instead of 160 for all. [`attach_all`]
@@ -68,8 +67,7 @@ fn cover(ebpf: &mut Ebpf, hook: Hook, options: &Options, resolved: &Resolved) ->
 }
 
 /// The scope of an OOM kill needs the kernel's symbols.
-pub fn add_loss_of_symbols(coverage: &mut [Attachment], symbols: &Symbols) {
-    let Some(reason) = symbols.unavailable() else { return };
+pub fn add_loss_of_symbols(coverage: &mut [Attachment], reason: &str) {
     for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Oom) {
         hook.lacking.push(format!("scope of OOM kills: {reason}"));
     }

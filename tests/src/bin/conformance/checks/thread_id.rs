@@ -79,7 +79,7 @@ fn types_with_thread_id() -> Result<Vec<u8>> {
     let records = records.map_err(Error::msg)?;
     let by_id = |id: u32| usize::try_from(id).ok().and_then(|id| records.get(id.checked_sub(1)?));
     let name = KernelTypes::prototype(MARK_VICTIM);
-    let alias = records.iter().find(|it| it.name == name).context("no prototype")?;
+    let alias = records.iter().find(|it| sections.name(it.name) == name).context("no prototype")?;
     let prototype =
         by_id(alias.size_or_type).and_then(|pointer| by_id(pointer.size_or_type)).context("no prototype")?;
     // Offset of the second parameter's type: the BTF header, the prototype's common part, the first parameter, a name.

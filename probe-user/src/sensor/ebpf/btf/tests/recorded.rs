@@ -161,7 +161,11 @@ fn the_reason_names_a_missing_constant() {
 /// Whether a kernel has a type of this name.
 fn has(bytes: &[u8], name: &str) -> bool {
     let sections = Sections::find(bytes).unwrap();
-    sections.offsets().unwrap().iter().any(|at| sections.type_at(*at as usize).unwrap().name == name)
+    sections
+        .offsets()
+        .unwrap()
+        .iter()
+        .any(|at| sections.name(sections.type_at(*at as usize).unwrap().name) == name)
 }
 
 /// Clears the name of all types that have it.
@@ -169,7 +173,7 @@ fn without(bytes: &[u8], name: &str) -> Vec<u8> {
     let mut partial = bytes.to_vec();
     let sections = Sections::find(bytes).unwrap();
     let mut offsets = sections.offsets().unwrap();
-    offsets.retain(|offset| sections.type_at(*offset as usize).unwrap().name == name);
+    offsets.retain(|offset| sections.name(sections.type_at(*offset as usize).unwrap().name) == name);
     assert!(!offsets.is_empty(), "{name} is not recorded");
     for offset in offsets {
         // The section of types follows the header.
