@@ -4,7 +4,7 @@
 //! it. So a few are kept open and given up for the time of such a call.
 
 use std::{
-    fs, io,
+    io,
     os::fd::OwnedFd,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -63,19 +63,6 @@ pub fn reserved<T, E>(
     }
 }
 
-/// Does what would open files that are not needed, while this process can open none. Another thread might need one: with
-/// others, it is done as always.
-pub fn without_new<T>(work: impl FnOnce() -> T) -> T {
-    let limit = getrlimit(Resource::Nofile);
-    let is_alone = fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
-    let is_lowered = is_alone && setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..limit }).is_ok();
-    let done = work();
-    if is_lowered && let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::error!("descriptors: could not raise the limit to {:?} again: {error}", limit.current);
-    }
-    done
-}
-
 /// Whether an error says that the process, or the host, has no descriptors left.
 pub fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
@@ -105,12 +92,6 @@ fn fill(reserve: &mut Vec<OwnedFd>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn other_threads_can_open_files_all_the_time() {
-        // The thread that runs the tests waits for this one.
-        assert!(without_new(|| fs::File::open("/dev/null")).is_ok());
-    }
 
     #[test]
     fn what_must_not_fail_is_tried_again_with_the_reserve() {

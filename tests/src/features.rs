@@ -17,7 +17,7 @@ pub struct Feature {
     /// It in a sentence, such as "the page".
     pub name: &'static str,
     /// What a configuration says to do without it; empty if it has to say nothing.
-    off: &'static str,
+    off: fn(&Path) -> String,
     on: fn(&Path) -> Option<On>,
 }
 
@@ -58,28 +58,28 @@ const PAGE: &str = "[http]\nlisten = \"127.0.0.1:";
 pub const FEATURES: [Feature; 12] = [
     Feature {
         name: "the page and the metrics",
-        off: "[http]\nlisten = \"\"\n",
+        off: |_| "[http]\nlisten = \"\"\n".to_owned(),
         on: |_| On::alone(format!("{PAGE}{}\"\n", free_port())),
     },
     Feature {
         name: "the control socket",
-        off: "[control]\nsocket = \"\"\n",
+        off: |_| "[control]\nsocket = \"\"\n".to_owned(),
         on: |folder| On::alone(format!("[control]\nsocket = {:?}\n", text(&folder.join("control.sock")))),
     },
     Feature {
         name: "state and the recording",
-        off: "[state]\ndirectory = \"/nonexistent\"\nrecording = \"\"\n",
-        on: |folder| On::alone(format!("[state]\ndirectory = {:?}\n", text(&folder.join("state")))),
+        off: |folder| format!("{}recording = \"\"\n", state(folder)),
+        on: |folder| On::alone(state(folder)),
     },
     // Other tests fill disks of their own.
     Feature {
         name: "checks of the host",
-        off: NO_HOST_CHECKS,
+        off: |_| NO_HOST_CHECKS.to_owned(),
         on: |_| On::alone("[host]\nfilesystems = false\n"),
     },
     Feature {
         name: "limits and their prediction",
-        off: "",
+        off: nothing,
         on: |_| {
             On::alone(
                 "[defaults.limits]\nmemory_percent = 90\nfds_percent = 80\nthreads_percent = 80\ngrowth = \"4h\"\n",
@@ -88,7 +88,7 @@ pub const FEATURES: [Feature; 12] = [
     },
     Feature {
         name: "a webhook",
-        off: "",
+        off: nothing,
         on: |_| {
             let receiver = Receiver::start();
             let config = receiver.config();
@@ -97,7 +97,7 @@ pub const FEATURES: [Feature; 12] = [
     },
     Feature {
         name: "Alertmanager",
-        off: "",
+        off: nothing,
         on: |_| {
             let alertmanager = Alertmanager::start()?;
             let url = alertmanager.alerts_url();
@@ -106,7 +106,7 @@ pub const FEATURES: [Feature; 12] = [
     },
     Feature {
         name: "a heartbeat elsewhere, every 10 s",
-        off: "",
+        off: nothing,
         on: |_| {
             let receiver = Receiver::start();
             let url = format!("http://127.0.0.1:{}/alive", receiver.port);
@@ -115,7 +115,7 @@ pub const FEATURES: [Feature; 12] = [
     },
     Feature {
         name: "a fleet of one",
-        off: "",
+        off: nothing,
         on: |_| {
             let (nats, port) = Nats::on_loopback()?;
             On::with(nats, format!("[fleet]\nnats = \"nats://127.0.0.1:{port}\"\nname = \"alone\"\n"))
@@ -123,7 +123,7 @@ pub const FEATURES: [Feature; 12] = [
     },
     Feature {
         name: "an engine of containers",
-        off: "",
+        off: nothing,
         on: |_| {
             let podman = Podman::new()?;
             let service = PodmanService::start(&podman);
@@ -136,7 +136,7 @@ pub const FEATURES: [Feature; 12] = [
     },
     Feature {
         name: "a probe of Redis, every second",
-        off: "",
+        off: nothing,
         on: |_| {
             let redis = Redis::start(&[])?;
             let probe =
@@ -146,7 +146,7 @@ pub const FEATURES: [Feature; 12] = [
     },
     Feature {
         name: "a probe of PostgreSQL and its connections, every second",
-        off: "",
+        off: nothing,
         on: |_| {
             let postgres = Postgres::start(&[])?;
             let address = format!("postgres://postgres@127.0.0.1:{}/postgres", postgres.port);
@@ -166,7 +166,7 @@ pub fn with(chosen: impl Fn(&Feature) -> bool, folder: &Path) -> Option<Set> {
             config += &on.config;
             parts.push(on.part);
         } else {
-            config += feature.off;
+            config += &(feature.off)(folder);
         }
     }
     Some(Set { config, _parts: parts })
@@ -185,6 +185,15 @@ fn probe(name: &str, port: u16, key: &str) -> String {
     format!(
         "[[service]]\nname = {name:?}\nmatch = {{ port = {port} }}\n[[service.probe]]\n{key}interval = \"1s\"\n"
     )
+}
+
+/// The state directory, which a daemon with a control socket has in any case.
+fn state(folder: &Path) -> String {
+    format!("[state]\ndirectory = {:?}\n", text(&folder.join("state")))
+}
+
+fn nothing(_: &Path) -> String {
+    String::new()
 }
 
 fn text(path: &Path) -> String {

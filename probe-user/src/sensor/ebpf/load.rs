@@ -28,8 +28,6 @@ use super::{
     watch::{Lineages, Watched},
 };
 
-use crate::{descriptors, host::cgroup};
-
 /// The compiled programs: `cargo xtask build-ebpf` builds them from `probe-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/hostprobe.bpf.o");
 
@@ -78,15 +76,14 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     if !missing.is_empty() {
         return Err(LoadError::NotPermitted { missing });
     }
-    // A new loader reads the complete type information if it can open that, for relocations that this object does not have:
-    // that would take 15 ms and 20 MB.
-    let mut loader = descriptors::without_new(EbpfLoader::new);
-    // The loader has to know what the kernel supports. To find that out takes as long as to resolve the types.
-    let resolved = thread::scope(|scope| {
+    // The loader reads the complete type information, for relocations that this object does not have. That and the
+    // resolver take some ten milliseconds each, so they run side by side.
+    let (resolved, mut loader) = thread::scope(|scope| {
         let resolve = || Ok(fields::resolve(&fields::read(&paths.btf)?));
         let resolving = thread::Builder::new().name("types".to_owned()).spawn_scoped(scope, resolve);
-        aya::features();
-        resolving.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(resolve)
+        let loader = EbpfLoader::new();
+        let resolved = resolving.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(resolve);
+        (resolved, loader)
     });
     let mut resolved = resolved.map_err(LoadError::Btf)?;
     resolved.globals.insert("HAS_MEMORY_V1", cgroup::memory_number(&paths.cgroups).is_some().into());
