@@ -335,6 +335,10 @@ impl Daemon {
             Answer::Examined(service, seen) => {
                 self.observe(Observation::Examined(service, seen.map(|seen| *seen)))
             }
+            Answer::Unanswered(unanswered, Some(seen)) if self.is_watched(unanswered.service) => {
+                self.observe(Observation::Unanswered(*unanswered, *seen));
+            }
+            Answer::Unanswered(..) => {}
             Answer::Awaited(service, awaited) => {
                 // Of a service that is watched, its own probes say whether it answers.
                 let mut is_watched =
@@ -383,11 +387,12 @@ impl Daemon {
 
     /// A service is silent while probes still wait for it.
     pub fn on_silence(&mut self, silence: Silence) {
-        let (Silence::Whole(service) | Silence::Late(service)) = silence;
+        let service = silence.service();
         let Some(main) = self.enricher.members.main_of(service).filter(|_| self.is_watched(service)) else {
             return;
         };
         match silence {
+            Silence::Twice(unanswered) => self.executor.inspector.examine_unanswered(unanswered, main),
             Silence::Whole(_) => self.executor.inspector.sample_early(service, main),
             Silence::Late(_) => self.executor.inspector.find_awaited(service, main),
         }

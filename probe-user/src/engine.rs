@@ -137,6 +137,7 @@ impl Engine {
             | Observation::OomKill(..)
             | Observation::Listener(..)
             | Observation::Probe(_)
+            | Observation::Unanswered(..)
             | Observation::Unit(..)
             | Observation::UnitUnknown(..)
             | Observation::RestartOutcome(..)

@@ -23,6 +23,7 @@ mod probes;
 mod recovery;
 mod scale;
 pub mod section;
+mod slow;
 mod slowdown;
 mod start;
 pub mod stats;
@@ -50,6 +51,7 @@ pub const TASKS: &[Task] = &[
     Task { name: "storm", measure: storm::measure },
     Task { name: "recovery", measure: recovery::measure },
     Task { name: "hang", measure: hang::measure },
+    Task { name: "slow", measure: slow::measure },
     Task { name: "idle", measure: idle::measure },
     Task { name: "features", measure: features::measure },
     Task { name: "scale", measure: scale::measure },

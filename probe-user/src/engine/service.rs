@@ -33,6 +33,7 @@ mod stop;
 mod successor;
 mod systemd;
 mod timer;
+mod unanswered;
 mod unit_change;
 mod worker;
 
@@ -75,6 +76,7 @@ impl Service {
             Observation::AskedToEnd(_, at) => self.generation.asked_to_end = Some(at),
             Observation::ListenerChecked(_, port, held) => self.on_listener_checked(port, held, ctx),
             Observation::Probe(report) => self.on_probe(report, ctx),
+            Observation::Unanswered(unanswered, seen) => self.on_unanswered(unanswered, seen, ctx),
             Observation::Unit(_, state) => self.on_unit(state, ctx),
             Observation::UnitUnknown(_, error) => self.on_unit_unknown(&error, ctx),
             Observation::RestartOutcome(_, outcome) => self.on_restarted(outcome, ctx),

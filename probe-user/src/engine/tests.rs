@@ -29,6 +29,7 @@ mod reload;
 mod restart_outcomes;
 mod standstill;
 mod successors;
+mod unanswered;
 mod unit_states;
 mod units;
 mod workers;

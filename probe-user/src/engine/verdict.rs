@@ -8,7 +8,7 @@ mod standstill;
 pub use alive::{Circumstances, early_sample, failures_needed, of_failures};
 pub use memory_killer::memory_killer;
 use sender::sender_words;
-pub use standstill::{of_core_dump, of_suspension};
+pub use standstill::{is_hung_before_timeout, of_core_dump, of_suspension};
 
 use super::unit::meaning::{self, Known, Meaning};
 use crate::fact::{

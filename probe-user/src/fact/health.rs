@@ -61,6 +61,9 @@ pub struct Examination {
     /// Connections that their client has closed, and the service has not.
     #[serde(default)]
     pub abandoned: u32,
+    /// Connections of the daemon that the service has accepted or can accept, and over which no answer waits for the daemon.
+    #[serde(default)]
+    pub unanswered: u32,
     /// Each thread waits for a lock that only the process itself can release, or for a new connection.
     #[serde(default)]
     pub locked: bool,
@@ -105,6 +108,9 @@ impl Examination {
     /// The usual time between the samples.
     pub const OVER: Duration = Duration::from_millis(200);
 
+    /// The time between them if the service may be judged before an attempt has timed out. Nothing of it may have run meanwhile.
+    pub const OVER_BEFORE_TIMEOUT: Duration = Duration::from_millis(300);
+
     /// Whether its processes did anything at all.
     pub fn progressed(&self) -> bool {
         self.switches > 0 || !self.cpu.is_zero()
@@ -126,9 +132,20 @@ impl Examination {
     }
 
     /// Whether its processes can do nothing more by themselves: each thread waits for another one, and there is a client
-    /// that gave up and was not noticed. A service that waits for a disk, a server or a timer is none of those.
+    /// that gave up and was not noticed, or the daemon waits twice. A service that waits for a disk, a server or a timer is
+    /// none of those.
     pub fn is_stuck(&self) -> bool {
-        self.idled() && self.locked && self.abandoned > 0
+        self.idled() && self.locked && (self.abandoned > 0 || self.is_asked_twice())
+    }
+
+    /// Whether that is so of requests that have not timed out. A further connection could still wake it, and the second
+    /// request was one. A client that gave up may have done so long ago.
+    pub fn is_stuck_before_timeout(&self) -> bool {
+        self.is_stuck() && self.is_asked_twice() && self.over >= Self::OVER_BEFORE_TIMEOUT
+    }
+
+    fn is_asked_twice(&self) -> bool {
+        self.unanswered >= 2
     }
 
     /// Whether it takes no further connection while it serves those that it has accepted.

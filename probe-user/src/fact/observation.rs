@@ -6,7 +6,7 @@ use super::{
     AcceptQueue, CoreSignal, EventId, Examination, FaultContext, FleetState, ForeignService, HangStacks,
     Holder, HostReading, Listener, Membership, Memory, OomKill, OperatorCommand, OutsideRequest, PortHolder,
     Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceLevel, ResourceUsage, RestartBudget, Retransmits,
-    ServiceId, ServiceSettings, SocketError, Successor, Suspension, UnitState, Writes,
+    ServiceId, ServiceSettings, SocketError, Successor, Suspension, Unanswered, UnitState, Writes,
 };
 use crate::clock::Timestamp;
 
@@ -32,6 +32,8 @@ pub enum Observation {
     ListenerChecked(ServiceId, u16, bool),
     /// A probe ended.
     Probe(ProbeReport),
+    /// Two attempts of a probe wait, and what a service's processes do meanwhile.
+    Unanswered(Unanswered, Examination),
     /// The state of a service's unit, requested or not.
     Unit(ServiceId, UnitState),
     /// systemd did not answer, for this reason.
@@ -108,6 +110,7 @@ impl Observation {
         match self {
             Self::Exit(_, member, _) | Self::OomKill(_, member, _) => Some(member.service),
             Self::Probe(report) => Some(report.service),
+            Self::Unanswered(unanswered, _) => Some(unanswered.service),
             Self::Running(id, _)
             | Self::Listening(id, _)
             | Self::Listener(_, id, _)

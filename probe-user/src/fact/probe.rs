@@ -216,3 +216,15 @@ pub enum ProbeChange {
     /// It succeeded, above its limit.
     Slow,
 }
+
+/// Two attempts of a probe that wait for an answer, before either has timed out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unanswered {
+    /// As in [`ProbeReport`].
+    pub service: ServiceId,
+    pub index: usize,
+    pub kind: ProbeKind,
+    pub target: String,
+    /// When the first of them began.
+    pub since: Timestamp,
+}

@@ -159,11 +159,14 @@ pub fn connections_at(port: u16) -> io::Result<Vec<(Connection, bool)>> {
     Ok(found)
 }
 
-/// The established connections to this remote port.
-pub fn connections_to(port: u16) -> io::Result<Vec<Connection>> {
+/// The established connections to this remote port, and whether all that came over them has been read.
+pub fn connections_to(port: u16) -> io::Result<Vec<(Connection, bool)>> {
     let mut found = Vec::new();
     let request = TcpRequest { states: 1 << ESTABLISHED, remote: port, ..TcpRequest::default() };
-    dump_tcp(request, |message| keep(&mut found, connection(message)))?;
+    dump_tcp(request, |message| {
+        let is_read = unread(message) == Some(0);
+        keep(&mut found, connection(message).map(|it| (it, is_read)));
+    })?;
     Ok(found)
 }
 
@@ -320,13 +323,18 @@ pub(super) fn connection(message: &[u8]) -> Option<Connection> {
     })
 }
 
+/// The bytes that a connection has received and its process has not read (`idiag_rqueue`).
+fn unread(message: &[u8]) -> Option<u32> {
+    u32_at(message, 56)
+}
+
 /// Reads the same structure with the attribute `INET_DIAG_INFO`, which is a `struct tcp_info` (`linux/tcp.h`).
 pub(super) fn exchange(message: &[u8]) -> Option<Exchange> {
     let info = attributes(message.get(INET_DIAG_MSG..)?).find(|(kind, _)| *kind == INFO)?.1;
     let millis = |at| u32_at(info, at).map(|ago| Duration::from_millis(ago.into()));
     Some(Exchange {
         connection: connection(message)?,
-        unread: u32_at(message, 56)?,
+        unread: unread(message)?,
         sent_ago: millis(44)?,
         received_ago: millis(52)?,
         segments_received: u32_at(info, 152)?,

@@ -73,6 +73,17 @@ impl ProcReader {
         self.task_text(pid, tid, "syscall").map_or(Wait::Other, |text| wait_of(&text))
     }
 
+    /// Whether the kernel can wake a process by a signal whose handler could release a lock: the process has a timer
+    /// (`timer_create(2)`), or it handles what `setitimer(2)` and descriptors send. The kernel does not show the latter.
+    pub fn is_woken_by_signals(&self, pid: u32) -> bool {
+        const SENT: u64 = 1 << (libc::SIGALRM - 1) | 1 << (libc::SIGIO - 1);
+        let text = |file| read_text(&self.folder(pid).join(file), TEXT_MAX).unwrap_or_default();
+        let status = text("status");
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let handled = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        handled.is_some_and(|handled| handled & SENT != 0) || !text("timers").is_empty()
+    }
+
     /// A file of a thread, without the space at its end.
     pub(crate) fn task_text(&self, pid: u32, tid: u32, file: &str) -> Option<String> {
         read_text(&self.task(pid, tid).join(file), TEXT_MAX).ok().map(|text| text.trim_end().to_owned())
@@ -207,6 +218,20 @@ mod tests {
             assert_eq!(wait_of(&text), expected, "{text}");
         }
         assert_eq!((wait_of("running"), wait_of("")), (Wait::Other, Wait::Other));
+    }
+
+    #[test]
+    fn a_process_with_a_timer_or_a_handler_for_one_is_woken_by_signals() {
+        let host = FakeHost::v2();
+        let is_woken = |mask: &str, timers: &str| {
+            host.write("proc/10/status", format!("Name:\tweb\nSigCgt:\t{mask}\nCapInh:\t0\n").as_bytes());
+            host.write("proc/10/timers", timers.as_bytes());
+            host.reader().is_woken_by_signals(10)
+        };
+        // SIGPIPE, SIGCHLD and those of glibc's threads.
+        assert!(!is_woken("0000000180011000", ""));
+        assert!(is_woken("0000000000002000", "") && is_woken("0000000010000000", ""), "SIGALRM, SIGIO");
+        assert!(is_woken("0000000000000000", "ID: 0\nsignal: 34/0000000000000000\n"));
     }
 
     /// Calls that newer machines do without.

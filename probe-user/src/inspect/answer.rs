@@ -3,7 +3,7 @@
 use super::queues_elsewhere::QueuesElsewhere;
 use crate::fact::{
     AcceptQueue, Examination, FaultContext, HangStacks, Holder, HostReading, PortHolder, ProbeReport,
-    ResourceLevel, ResourceUsage, ServiceId, Successor, Writes,
+    ResourceLevel, ResourceUsage, ServiceId, Successor, Unanswered, Writes,
 };
 use crate::host::{Awaited, ListeningSocket};
 
@@ -14,6 +14,8 @@ pub type Owners = Vec<(u64, Option<ServiceId>)>;
 pub enum Answer {
     /// The examination of a service's processes. None if no process was there.
     Examined(ServiceId, Option<Box<Examination>>),
+    /// What a service's processes did while two attempts of a probe waited. None if no process was there.
+    Unanswered(Box<Unanswered>, Option<Box<Examination>>),
     /// The server that a service waited for while a probe of it waited.
     Awaited(ServiceId, Option<Awaited>),
     /// The path of a snapshot.

@@ -32,6 +32,9 @@ pub struct Sample {
     threads: Vec<Thread>,
     /// What the first thread waits for.
     main_waits: Wait,
+    /// Each thread waits for a lock of its own process or for a new connection, and no signal of the kernel could release a
+    /// lock. It was read after the threads: one that has not run until the next sample has waited for this all the time.
+    locked: bool,
     /// The accept queues of its listeners, by inode number.
     queues: Vec<(u64, AcceptQueue)>,
     /// The connections at its listeners, by port; read only if any waits.
@@ -63,13 +66,28 @@ impl ProcReader {
             threads.extend(some);
             count += all;
         }
+        let main_waits = self.wait(main.pid, main.pid);
+        let locked = threads.len() == count
+            && self.are_locked(&threads)
+            && !pids.iter().any(|&pid| self.is_woken_by_signals(pid));
         let queues = self.accept_queues(&pids);
         let waits = queues.iter().any(|(_, queue)| queue.waiting > 0);
-        let clients = if waits { self.clients_of(main, &queues) } else { HashMap::new() };
+        let clients = if waits { self.clients_of(&pids, &queues) } else { HashMap::new() };
         let starved_micros = self.starved_micros(main.pid);
-        let main_waits = self.wait(main.pid, main.pid);
         let written = self.write_positions(main.pid);
-        Some(Sample { at, main, count, pids, threads, main_waits, queues, clients, starved_micros, written })
+        Some(Sample {
+            at,
+            main,
+            count,
+            pids,
+            threads,
+            main_waits,
+            locked,
+            queues,
+            clients,
+            starved_micros,
+            written,
+        })
     }
 
     /// The progress between an earlier sample and now. None if the main process is gone.
@@ -143,26 +161,32 @@ impl ProcReader {
         }
         let idled = seen.idled();
         let counts = if idled && now.clients.is_empty() {
-            self.clients_of(now.main, &now.queues)
+            self.clients_of(&now.pids, &now.queues)
         } else {
             now.clients.clone()
         };
         seen.served = counts.values().map(|count| count.served).sum();
         seen.abandoned = counts.values().map(|count| count.abandoned).sum();
-        seen.locked = idled && now.threads.len() == now.count && self.are_locked(&now.threads);
+        seen.unanswered = counts.values().map(|count| count.unanswered).sum();
+        // A thread that has ended has run.
+        seen.locked = idled && earlier.locked && earlier.count == now.count;
     }
 
-    fn clients_of(&self, main: ProcessKey, queues: &[(u64, AcceptQueue)]) -> HashMap<u16, ClientCount> {
+    fn clients_of(&self, pids: &[u32], queues: &[(u64, AcceptQueue)]) -> HashMap<u16, ClientCount> {
         let mut ports: Vec<u16> = queues.iter().map(|(_, queue)| queue.port).collect();
         ports.sort_unstable();
         ports.dedup();
-        self.client_counts(main.pid, &ports)
+        self.client_counts(pids, &ports)
     }
 
-    /// Whether each thread waits for a lock of its own process or for a new connection, and at least one for a lock.
+    /// Whether each thread waits for a lock of its own process or for a new connection, and at least one for a lock. One that
+    /// cannot be interrupted waits for something else on its way into the call or out of it, such as for a page of memory.
     fn are_locked(&self, threads: &[Thread]) -> bool {
         let mut any_lock = false;
         for thread in threads.iter().filter(|thread| thread.state != 'Z') {
+            if thread.state != 'S' {
+                return false;
+            }
             match self.wait(thread.pid, thread.tid) {
                 Wait::Lock => any_lock = true,
                 Wait::Connection => {}
@@ -377,6 +401,38 @@ mod tests {
         };
         assert!(waits(&idle, &idle) && waits(&idle, "running") && waits("running", &idle));
         assert!(!waits("running", "running") && !waits(&asleep, &asleep));
+    }
+
+    #[test]
+    fn threads_are_locked_if_each_waited_for_another_one_in_the_first_sample_and_none_has_run_since() {
+        let call =
+            |number: i64, third: &str| format!("{number} 0x7f10 {third} 0x2 0x0 0x0 0x0 0x7ffd 0x7f11");
+        let lock = call(libc::SYS_futex, "0x80");
+        let accept = call(libc::SYS_accept4, "0x0");
+        let asleep = call(libc::SYS_clock_nanosleep, "0x0");
+        let is_locked = |first: [(&str, char); 2], change: &dyn Fn(&FakeHost)| {
+            let host = FakeHost::v2();
+            host.process(10, 1, "web", "/web");
+            for (tid, (call, state)) in [10, 11].into_iter().zip(first) {
+                host.thread(10, tid, "web", state, (7, 3));
+                host.write(&format!("proc/10/task/{tid}/syscall"), call.as_bytes());
+            }
+            let reader = host.reader();
+            let sample = reader.sample(reader.key_of(10).unwrap()).unwrap();
+            change(&host);
+            reader.examine(&sample).unwrap().locked
+        };
+        let nothing = |_: &FakeHost| {};
+        assert!(is_locked([(&lock, 'S'), (&accept, 'S')], &nothing));
+        assert!(!is_locked([(&accept, 'S'), (&accept, 'S')], &nothing), "it waits for work");
+        assert!(!is_locked([(&lock, 'S'), (&asleep, 'S')], &nothing), "one wakes by itself");
+        assert!(!is_locked([(&lock, 'S'), (&lock, 'D')], &nothing), "one waits for a page of memory");
+        let ran = |host: &FakeHost| host.thread(10, 11, "web", 'S', (8, 3));
+        assert!(!is_locked([(&lock, 'S'), (&accept, 'S')], &ran));
+        let then_locked = |host: &FakeHost| host.write("proc/10/task/11/syscall", lock.as_bytes());
+        assert!(!is_locked([(&lock, 'S'), (&asleep, 'S')], &then_locked), "it slept before");
+        let ended = |host: &FakeHost| host.remove("proc/10/task/11");
+        assert!(!is_locked([(&lock, 'S'), (&accept, 'S')], &ended), "a thread that has ended has run");
     }
 
     #[test]

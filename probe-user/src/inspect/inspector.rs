@@ -1,5 +1,7 @@
 //! The engine's questions about processes. Each gets exactly one answer, even if nothing can be read.
 
+mod silence;
+
 use std::{
     collections::{HashMap, VecDeque},
     path::PathBuf,
@@ -145,41 +147,6 @@ impl Inspector {
             exits.pop_front();
         }
         exits.push_back(sentence(exit));
-    }
-
-    /// Looks at a service's processes, which may have to be examined in a moment; not at the cost of those that have to.
-    pub(crate) fn sample_early(&mut self, service: ServiceId, main: ProcessKey) {
-        if self.blocking_reads.is_busy() {
-            return;
-        }
-        let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
-        let (done, sample) = oneshot::channel();
-        self.early.insert(service, PendingSample { main, asked: Timestamp::now(), sample });
-        tokio::spawn(async move {
-            // The examination may not need it any more.
-            let _ = done.send(first_sample(&reader, &blocking_reads, main).await);
-        });
-    }
-
-    /// Looks whether a service waits for another server, while a probe still waits for the service. The answer comes as
-    /// [`Answer::Awaited`].
-    pub(crate) fn find_awaited(&self, service: ServiceId, main: ProcessKey) {
-        if self.blocking_reads.is_busy() {
-            return;
-        }
-        let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
-        self.outcomes.spawn(async move {
-            let found = blocking_reads.read(SAMPLE_TIMEOUT, move || reader.awaited_by(main)).await;
-            Answer::Awaited(service, logged(found).flatten())
-        });
-    }
-
-    /// Keeps what a silent service waits for, for its next examination.
-    pub(crate) fn awaits(&mut self, service: ServiceId, awaited: Option<Awaited>) {
-        match awaited {
-            Some(awaited) => self.awaited.insert(service, awaited),
-            None => self.awaited.remove(&service),
-        };
     }
 
     /// Samples a service's processes twice, or once more after a usable early sample. The answer comes as

@@ -175,7 +175,12 @@ impl Task {
         let orders = Arc::clone(&self.orders);
         let wake = move || orders.give(|pending| pending.now = true);
         let mut kept = Kept { wake: Some(Arc::new(wake)), ..Kept::default() };
-        let silence = SilenceReports { service: self.service, reports: self.silences.clone() };
+        let silence = SilenceReports {
+            service: self.service,
+            index: self.index,
+            target: self.target.clone(),
+            reports: self.silences.clone(),
+        };
         let mut attempts = Attempts::new(Arc::clone(&self.probe), self.clients.clone(), silence);
         let mut begun = first;
         loop {

@@ -6,7 +6,8 @@ use crate::{
     fact::{
         AcceptQueue, CommandKind, CoreSignal, Direction, DrillFault, EndedJob, Holder, HostCheck,
         HostReading, HostSubject, IncidentId, NeededUnit, OperatorCommand, Order, Orders, Peer, PortHolder,
-        Pressure, Protocol, Resource, ResourceLevel, Retransmits, Successor, Suspension, Tracer, Writes,
+        Pressure, Protocol, Resource, ResourceLevel, Retransmits, Successor, Suspension, Tracer, Unanswered,
+        Writes,
     },
 };
 
@@ -194,6 +195,23 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
             service,
             ResourceUsage { threads: random.below(20), ..ResourceUsage::default() },
         ),
+        18 if random.below(3) == 0 => {
+            let unanswered = Unanswered {
+                service,
+                index: random.below(3) as usize,
+                kind: ProbeKind::Http,
+                target: String::new(),
+                since: Timestamp::from_nanos(now.as_nanos().saturating_sub(random.below(2_000_000_000))),
+            };
+            let seen = Examination {
+                at: now,
+                over: Examination::OVER_BEFORE_TIMEOUT,
+                locked: random.below(4) > 0,
+                unanswered: random.below(4) as u32,
+                ..Examination::default()
+            };
+            Observation::Unanswered(unanswered, seen)
+        }
         18 => {
             let look = Examination {
                 stopped: random.below(3) == 0,

@@ -56,6 +56,11 @@ pub(super) fn is_kept(examination: &Examination) -> bool {
     of_standstill(examination).is_some()
 }
 
+/// Whether a service is hung though no attempt of its probe has timed out yet.
+pub fn is_hung_before_timeout(examination: &Examination) -> bool {
+    examination.is_stuck_before_timeout() && !is_kept(examination)
+}
+
 /// The verdict on a main process that a signal has stopped.
 ///
 /// A person at a terminal stops a process on purpose. SIGSTOP from a program is how a hang is caused as well, so there

@@ -18,8 +18,9 @@ use tokio::{
 };
 
 use crate::{
+    clock::Timestamp,
     config::{Probe, protocol},
-    fact::{Examination, ProbeOutcome, ServiceId},
+    fact::{Examination, ProbeKind, ProbeOutcome, ServiceId, Unanswered},
     probe::{Clients, Kept, Run, run},
 };
 
@@ -31,6 +32,9 @@ const PART: u32 = 4;
 
 /// Within this time a service has noticed an attempt, and sleeps again if it has nothing else to do.
 const NOTED: Duration = Duration::from_millis(10);
+
+/// An examination takes this much longer than the time between its samples, unless the host is very busy.
+const SAMPLING: Duration = Duration::from_millis(50);
 
 /// An attempt is late this long before it times out, or a [`PART`] of its timeout if that is shorter.
 const LATE: Duration = Duration::from_millis(250);
@@ -49,9 +53,14 @@ pub(super) struct Attempts {
     /// The attempts started since the last answer. Hedged attempts never exceed `failures`, because a silent service
     /// need not be asked more often than others.
     unanswered: u32,
+    /// When the first of them began.
+    first: Option<(Instant, Timestamp)>,
     /// The usual time of an answer. Before the first answer, nothing is unusual.
     usual: Option<Duration>,
     silence: SilenceReports,
+    /// When it is to be reported that two attempts wait, and until when no third one is to wake the service.
+    twice_at: Option<Instant>,
+    examined_until: Option<Instant>,
     /// When it is to be reported that the service is silent to all attempts.
     report_at: Option<Instant>,
     /// When it is to be reported that an attempt is about to time out.
@@ -59,24 +68,49 @@ pub(super) struct Attempts {
 }
 
 /// What is seen of a service only while an attempt still waits for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Silence {
+    /// Two attempts wait, and the first one will for longer than an examination takes. The daemon then looks whether the
+    /// service can answer at all.
+    Twice(Box<Unanswered>),
     /// As many attempts as `failures` wait. The daemon then samples its processes before the first one times out.
     Whole(ServiceId),
     /// An attempt is about to time out. The daemon then looks whether the service waits for another server meanwhile.
     Late(ServiceId),
 }
 
+impl Silence {
+    pub fn service(&self) -> ServiceId {
+        match self {
+            Self::Twice(unanswered) => unanswered.service,
+            Self::Whole(service) | Self::Late(service) => *service,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct SilenceReports {
     pub(super) service: ServiceId,
+    pub(super) index: usize,
+    pub(super) target: String,
     pub(super) reports: mpsc::Sender<Silence>,
 }
 
 impl SilenceReports {
-    fn report(&self, silence: fn(ServiceId) -> Silence) {
+    fn report(&self, silence: Silence) {
         // If the channel is full, the evidence is missing, or comes later.
-        let _ = self.reports.try_send(silence(self.service));
+        let _ = self.reports.try_send(silence);
+    }
+
+    fn report_twice(&self, kind: ProbeKind, since: Timestamp) {
+        let Self { service, index, ref target, .. } = *self;
+        self.report(Silence::Twice(Box::new(Unanswered {
+            service,
+            index,
+            kind,
+            target: target.clone(),
+            since,
+        })));
     }
 }
 
@@ -88,8 +122,11 @@ impl Attempts {
             under_way: Vec::new(),
             latest: Instant::now(),
             unanswered: 0,
+            first: None,
             usual: None,
             silence,
+            twice_at: None,
+            examined_until: None,
             report_at: None,
             late_at: None,
         }
@@ -102,8 +139,8 @@ impl Attempts {
     /// Ends the running attempts without a report.
     pub(super) fn cancel(&mut self) {
         self.under_way.clear();
-        self.unanswered = 0;
-        (self.report_at, self.late_at) = (None, None);
+        (self.unanswered, self.first) = (0, None);
+        (self.twice_at, self.examined_until, self.report_at, self.late_at) = (None, None, None, None);
     }
 
     /// Ends the running attempts, and forgets the usual time: the service has restarted.
@@ -127,24 +164,31 @@ impl Attempts {
                 run = &mut run => return run,
                 () = sleep_until(Instant::now() + self.probe.timeout - self.margin()) => {}
             }
-            self.silence.report(Silence::Late);
+            self.silence.report(Silence::Late(self.silence.service));
             return run.await;
         }
         if self.under_way.is_empty() {
             self.begin();
         }
         let run = loop {
-            let (further, report_at, late_at) = (self.further(), self.report_at, self.late_at);
+            let (further, twice_at) = (self.further(), self.twice_at);
+            let (report_at, late_at, service) = (self.report_at, self.late_at, self.silence.service);
             tokio::select! {
                 run = first_to_end(&mut self.under_way) => break run,
                 () = until(further) => self.begin_further(),
+                () = until(twice_at) => {
+                    self.twice_at = None;
+                    if let Some((_, since)) = self.first {
+                        self.silence.report_twice(self.probe.kind, since);
+                    }
+                }
                 () = until(report_at) => {
                     self.report_at = None;
-                    self.silence.report(Silence::Whole);
+                    self.silence.report(Silence::Whole(service));
                 }
                 () = until(late_at) => {
                     self.late_at = None;
-                    self.silence.report(Silence::Late);
+                    self.silence.report(Silence::Late(service));
                 }
             }
         };
@@ -166,14 +210,21 @@ impl Attempts {
         self.latest = Instant::now();
         self.late_at.get_or_insert(self.latest + self.probe.timeout - self.margin());
         self.unanswered = self.unanswered.saturating_add(1);
+        self.first.get_or_insert_with(|| (self.latest, Timestamp::now()));
     }
 
     fn begin_further(&mut self) {
         self.begin();
+        let noted = self.latest + NOTED;
         // With a larger interval between the attempts, there is time for both samples after the first one has ended.
         let hurry = self.patience().is_some_and(|patience| patience < Examination::OVER);
         if hurry && self.unanswered == self.probe.failures.min(PART - 1) {
-            self.report_at = Some(self.latest + NOTED);
+            self.report_at = Some(noted);
+        }
+        let examined = noted + Examination::OVER_BEFORE_TIMEOUT + SAMPLING;
+        let is_in_time = self.first.is_some_and(|(first, _)| examined < first + self.probe.timeout);
+        if !hurry && is_in_time && self.unanswered == 2 {
+            (self.twice_at, self.examined_until) = (Some(noted), Some(examined));
         }
     }
 
@@ -186,7 +237,8 @@ impl Attempts {
     fn further(&self) -> Option<Instant> {
         let patience = self.patience()?;
         let wanted = self.unanswered < self.probe.failures && patience < self.probe.timeout;
-        wanted.then(|| self.latest + patience)
+        // A further attempt would wake what is to be seen asleep.
+        wanted.then(|| self.examined_until.max(Some(self.latest + patience))).flatten()
     }
 
     /// The longest wait for the latest attempt before a further one starts.

@@ -2,7 +2,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
 use crate::{
-    fact::{ProbeFailure, ProbeKind},
+    fact::{Examination, ProbeFailure, ProbeKind},
     probe::tests::probe,
 };
 
@@ -237,12 +237,34 @@ async fn silence_to_all_attempts_with_a_short_timeout_is_reported_once() {
     let server = Server::start().await;
     let (handle, mut reports) = server.probed_and_watched(3, SECOND, silences).await;
     server.answers.send_replace(None);
+    let before = Timestamp::now();
     handle.now();
-    for _ in 0..3 {
+    let first = reports.recv().await.unwrap();
+    for _ in 0..2 {
         assert!(reports.recv().await.unwrap().outcome.is_timeout());
     }
+    let Ok(Silence::Twice(twice)) = reported.try_recv() else { panic!("two attempts waited") };
+    assert_eq!((twice.service, twice.index, twice.kind), (ServiceId(7), 0, ProbeKind::Http));
+    assert!(twice.since >= before && twice.target == first.target && first.outcome.is_timeout(), "{twice:?}");
     assert_eq!(reported.try_recv(), Ok(Silence::Late(ServiceId(7))));
     assert!(reported.try_recv().is_err(), "there is time enough when the first has timed out");
+}
+
+#[tokio::test]
+async fn no_third_attempt_wakes_the_service_while_it_is_examined() {
+    let server = Server::start().await;
+    let (silences, mut reported) = mpsc::channel(8);
+    let (handle, mut reports) = server.probed_and_watched(3, SECOND, silences).await;
+    server.answers.send_replace(None);
+    handle.now();
+    assert!(matches!(reported.recv().await, Some(Silence::Twice(_))));
+    let examined = Instant::now();
+    while server.accepted() < 1 + 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(examined.elapsed() >= Examination::OVER_BEFORE_TIMEOUT, "{:?}", examined.elapsed());
+    server.answers.send_replace(Some(200));
+    assert_eq!(reports.recv().await.unwrap().outcome, ProbeOutcome::Ok);
 }
 
 #[tokio::test]

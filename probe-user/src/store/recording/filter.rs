@@ -135,6 +135,7 @@ impl Filter {
             | Observation::Exit(..)
             | Observation::OomKill(..)
             | Observation::Listener(..)
+            | Observation::Unanswered(..)
             | Observation::Unit(..)
             | Observation::UnitUnknown(..)
             | Observation::RestartOutcome(..)

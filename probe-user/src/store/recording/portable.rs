@@ -19,6 +19,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::OomKill(..) => "the OOM killer's choice",
         Observation::Listener(..) => "a change of a listener",
         Observation::Probe(_) => "a probe's result",
+        Observation::Unanswered(..) => "what its processes did while probes waited",
         Observation::Unit(..) => "its unit's state",
         Observation::UnitUnknown(..) => "its unit's state cannot be read",
         Observation::RestartOutcome(..) => "how its restart went",
@@ -97,6 +98,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
             report.service = to(report.service)?;
             map_holders(report.server.iter_mut().flat_map(|server| &mut server.holders), to);
         }
+        Observation::Unanswered(unanswered, _) => unanswered.service = to(unanswered.service)?,
         Observation::SocketError(error, id, _) => {
             *id = to(*id)?;
             error.peer = map_peer(error.peer, to);
@@ -223,6 +225,10 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
             if let Some(server) = &mut report.server {
                 return shorten_holders(&mut server.holders, items, text);
             }
+        }
+        Observation::Unanswered(unanswered, seen) => {
+            text(&mut unanswered.target);
+            seen.writes.iter_mut().for_each(text);
         }
         Observation::Holders(_, holders) => return shorten_holders(holders, items, text),
         Observation::Levels(_, levels) => levels.iter_mut().for_each(|level| text(&mut level.limit)),

@@ -47,6 +47,8 @@ struct Found {
     answered: bool,
     /// The latest answer was right.
     ok: bool,
+    /// When the latest right answer came.
+    ok_at: Timestamp,
     /// Since when the answers are right.
     well_at: Option<Timestamp>,
     /// The service's own report that it is starting.
@@ -157,6 +159,7 @@ impl ProbeState {
         self.found.answered = true;
         self.wrong_since = None;
         self.found.ok = true;
+        self.found.ok_at = report.at;
         self.found.starting = None;
         self.found.failure = None;
         self.found.failing = FailureRow::default();
@@ -321,6 +324,11 @@ impl ProbeState {
 
     pub fn is_ok(&self) -> bool {
         self.found.ok
+    }
+
+    /// Whether nothing has come since a run began, and all was well before.
+    pub fn is_silent_since(&self, begun: Timestamp) -> bool {
+        self.found.ok && self.found.ok_at <= begun && self.found.since <= begun
     }
 
     pub fn well_at(&self) -> Option<Timestamp> {
