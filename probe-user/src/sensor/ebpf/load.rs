@@ -27,6 +27,7 @@ use super::{
     stack::{self, Scopes, Table},
     watch::{Lineages, Watched},
 };
+use crate::host::cgroup;
 
 /// The compiled programs: `cargo xtask build-ebpf` builds them from `probe-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/hostprobe.bpf.o");
