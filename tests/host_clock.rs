@@ -9,7 +9,6 @@ use hostprobe_tests::{
     incident_events::{is, text},
     installed::{Installed, UNIT, shipped},
     parts::require_root,
-    process::until,
     systemd::SystemdLab,
 };
 use serde_json::Value;
@@ -53,14 +52,13 @@ fn a_clock_that_its_time_service_says_is_off_is_an_incident_until_it_is_right() 
         let open = daemon.wait_for(|event| is_of_clock(event, "incident.open"), LONG);
         assert!(text(&open, "incident.summary").contains(WORDS), "{open:#}");
     }
-    let such = |action: &'static str| move |event: &Value| is_of_clock(event, action);
-    let what = format!("an incident; {}", installed.status());
-    let open = until(&what, LONG, || installed.events().into_iter().find(such("incident.open")));
+    let opened = |event: &Value| is_of_clock(event, "incident.open");
+    let open = installed.wait_for_within(LONG, 0, "incident", opened);
     assert!(text(&open, "incident.summary").contains(WORDS), "{open:#}");
 
     service.says(Duration::from_millis(1));
     for daemon in &daemons {
         daemon.wait_for(|event| is_of_clock(event, "incident.resolve"), LONG);
     }
-    until("the end of it", LONG, || installed.events().into_iter().find(such("incident.resolve")));
+    installed.wait_for_within(LONG, 0, "end", |event| is_of_clock(event, "incident.resolve"));
 }

@@ -1,21 +1,17 @@
 //! The checks of the host under the shipped unit: those that its sandbox turns off are named in the log, and the drop-in
 //! `host-checks.conf` turns them on. `host_clock.rs` has an incident of the clock under it.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, process::Command};
 
 use hostprobe_tests::{
     daemon::event_action,
     incident_events::{is, text},
     installed::{Installed, UNIT, shipped},
     loop_disk::{FailingDisk, run},
-    process::until,
     rights::of_all_threads,
     systemd::SystemdLab,
 };
 use serde_json::Value;
-
-/// Far more than anything here takes: reaching it is a failure.
-const LONG: Duration = Duration::from_secs(120);
 
 /// What `systemd-analyze security` may say of the unit with the drop-in, at most.
 const EXPOSURE: f64 = 2.5;
@@ -36,12 +32,6 @@ fn start(installed: &Installed) {
     let started = installed.systemd.systemctl(&["start", UNIT]);
     started.unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
     installed.wait_for_after(0, "agent.ready", |event| event_action(event) == "agent.ready");
-}
-
-fn wait_for(installed: &Installed, verdict: &str) -> Value {
-    let such =
-        |event: &Value| is(event, "incident.open", "host") && text(event, "incident.verdict") == verdict;
-    until(&format!("{verdict}; {}", installed.status()), LONG, || installed.events().into_iter().find(such))
 }
 
 #[test]
@@ -75,7 +65,10 @@ fn with_its_drop_in_the_unit_may_check_the_clock_and_reads_the_kernels_log() {
 
     let Some(disk) = FailingDisk::new() else { return };
     disk.fail();
-    let open = wait_for(&installed, "host_block_errors");
+    let opened = |event: &Value| {
+        is(event, "incident.open", "host") && text(event, "incident.verdict") == "host_block_errors"
+    };
+    let open = installed.wait_for_after(0, "incident", opened);
     assert!(text(&open, "incident.summary").contains(disk.name()), "{open:#}");
     // The other devices of the host stay out of its reach.
     let devices = format!("/proc/{main}/root/dev");
