@@ -15,42 +15,54 @@ fn watched() -> bool {
     std::env::args().any(|argument| argument == "--nocapture" || argument == "--no-capture")
 }
 
-/// The rows that are run at the same time, but for a run whose times are published. Most of a row is waiting.
-const AT_ONCE: usize = 2;
+/// The rows that are run at the same time, unless the environment says how many tests are, and but for a run whose times are
+/// published. Most of a row is waiting.
+fn at_once() -> usize {
+    let tests = std::env::var("RUST_TEST_THREADS").ok().and_then(|tests| tests.parse().ok());
+    if std::env::var_os(PAGE).is_some() { 1 } else { tests.unwrap_or(2) }
+}
 
-/// Runs the matrix once and prints it as it goes.
-fn once(pass: &str, source: Source) -> Report {
+/// The passes of a run: what each is called, and what its daemons see by.
+const PASSES: [(&str, Source); 3] =
+    [("first", Source::Hooks), ("second", Source::Hooks), ("hookless", Source::Fallback)];
+
+/// Runs all passes, one after the other but for the rows that run alone, and prints the rows as they end.
+fn run() -> [Report; 3] {
     let selected = std::env::var(SELECTED).ok();
-    println!("{pass} pass\n{}", heading());
-    let rows = rows().into_iter().filter(|row| selected.as_ref().is_none_or(|list| row.is_in(list)));
-    let (alone, together): (Vec<Row>, Vec<Row>) = rows.partition(Row::disturbs_others);
-    let at_once = if std::env::var_os(PAGE).is_some() { 1 } else { AT_ONCE };
-    let report = Mutex::new(Report::default());
-    for (rows, at_once) in [(together, at_once), (alone, 1)] {
+    println!("{:8}{}", "pass", heading());
+    let is_selected = |row: &Row| selected.as_ref().is_none_or(|list| row.is_in(list));
+    let of_passes = (0..PASSES.len())
+        .flat_map(|pass| rows().into_iter().filter(&is_selected).map(move |row| (pass, row)));
+    let (alone, together): (Vec<_>, Vec<_>) = of_passes.partition(|(_, row)| row.disturbs_others());
+    let reports = PASSES.map(|_| Mutex::new(Report::default()));
+    for (rows, at_once) in [(together, at_once()), (alone, 1)] {
         let rows = Mutex::new(rows.into_iter());
         let next = || rows.lock().expect("no row panics here").next();
         thread::scope(|scope| {
             for _ in 0..at_once {
                 scope.spawn(|| {
-                    while let Some(row) = next() {
-                        let outcome = shown(&row, source);
-                        report.lock().expect("no row panics here").0.push((row, outcome));
+                    while let Some((pass, row)) = next() {
+                        let outcome = shown(pass, &row);
+                        reports[pass].lock().expect("no row panics here").0.push((row, outcome));
                     }
                 });
             }
         });
     }
-    let mut report = report.into_inner().expect("no row panics here");
-    report.0.sort_by_key(|(row, _)| row.order());
-    report
+    reports.map(|report| {
+        let mut report = report.into_inner().expect("no row panics here");
+        report.0.sort_by_key(|(row, _)| row.order());
+        report
+    })
 }
 
-/// Runs a row, and prints it if it is to be seen.
-fn shown(row: &Row, source: Source) -> Outcome {
+/// Runs a row of a pass, and prints it if it is to be seen.
+fn shown(pass: usize, row: &Row) -> Outcome {
+    let (name, source) = PASSES[pass];
     let outcome = row.outcome(source);
     if watched() || !outcome.wrong().is_empty() {
         let wrong: String = outcome.wrong().iter().map(|wrong| format!("\n     {wrong}")).collect();
-        println!("{}{wrong}", line(row, Some(&outcome)));
+        println!("{name:8}{}{wrong}", line(row, Some(&outcome)));
     }
     outcome
 }
@@ -90,8 +102,7 @@ fn the_page_has_every_row_of_the_matrix_in_its_order_and_all_are_right() {
 #[test]
 fn every_fault_gets_its_verdict_and_action_twice_in_a_row_and_without_hooks() {
     silence_panics_of_rows();
-    let (first, second) = (once("first", Source::Hooks), once("second", Source::Hooks));
-    let hookless = once("hookless", Source::Fallback);
+    let [first, second, hookless] = run();
     let not_run = second.0.iter().filter(|(_, outcome)| matches!(outcome, Outcome::NotRun));
     let not_run: Vec<&str> = not_run.map(|(row, _)| row.number).collect();
     if !not_run.is_empty() {

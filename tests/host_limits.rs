@@ -1,5 +1,5 @@
-//! What the host has only so many of, filled for real: tracked connections, processes and threads, open files, local ports; and
-//! its clock. The checks read the same files with hooks and without, and each is run both ways.
+//! What the host has only so many of, filled for real: tracked connections, processes and threads, open files, local ports.
+//! The checks read the same files with hooks and without: two daemons see each fault, one of each kind.
 
 use std::{
     fs::{self, File},
@@ -12,7 +12,6 @@ use std::{
 
 use hostprobe_tests::{
     daemon::{Daemon, Mark},
-    fake_time_service::FakeTimeService,
     incident_events::{is, text},
     loop_disk::run,
     network,
@@ -22,26 +21,38 @@ use hostprobe_tests::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
 
-/// Far more than anything here takes: reaching it is a failure. A clock that is off is an incident after two minutes.
+/// Far more than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(300);
 
-/// The daemon's arguments: with hooks, and without.
-const BOTH_WAYS: [&[&str]; 2] = [&[], &["--without-hook", "all"]];
-
-fn daemon(limits: &str, arguments: &[&str]) -> Daemon {
+/// A daemon with hooks, and one without.
+fn daemons(limits: &str) -> [Daemon; 2] {
     let config = format!("[http]\nlisten = \"\"\n[host]\nfilesystems = false\nclock_sync = false\n{limits}");
-    let daemon = Daemon::start(&config, arguments);
-    daemon.ready();
-    daemon
+    let daemons = [&[][..], &["--without-hook", "all"]].map(|arguments| Daemon::start(&config, arguments));
+    daemons.iter().for_each(|daemon| drop(daemon.ready()));
+    daemons
 }
 
-/// Waits for an event of the host's incident with this verdict.
+fn marks(daemons: &[Daemon; 2]) -> [Mark; 2] {
+    daemons.each_ref().map(Daemon::mark)
+}
+
+/// Waits until each daemon has an event of the host's incident with this verdict; their summaries.
 #[track_caller]
-fn wait_for(daemon: &Daemon, mark: Mark, action: &str, verdict: &str) -> Value {
+fn wait_for(daemons: &[Daemon; 2], marks: [Mark; 2], action: &str, verdict: &str) -> [String; 2] {
     let such = |event: &Value| is(event, action, "host") && text(event, "incident.verdict") == verdict;
-    let found = daemon.wait_for_after(mark, such, LONG);
-    println!("{action}: {}", text(&found, "incident.summary"));
-    found
+    [0, 1].map(|at| {
+        let found = daemons[at].wait_for_after(marks[at], such, LONG);
+        let summary = text(&found, "incident.summary");
+        println!("{action}: {summary}");
+        summary.to_owned()
+    })
+}
+
+/// Waits until each daemon has opened an incident with this verdict, whose summary has these words.
+#[track_caller]
+fn wait_for_open(daemons: &[Daemon; 2], verdict: &str, words: &str) {
+    let summaries = wait_for(daemons, [Mark::default(); 2], "incident.open", verdict);
+    assert!(summaries.iter().all(|summary| summary.contains(words)), "{summaries:?}");
 }
 
 /// A number in a file of `/proc`, at this place of its line.
@@ -71,14 +82,7 @@ fn a_table_of_tracked_connections_that_fills_up_is_an_incident() {
         }
         let tracked = number("/proc/sys/net/netfilter/nf_conntrack_count", 0);
         assert!(tracked * 100 > most * 85, "{tracked} of {most}");
-        for arguments in BOTH_WAYS {
-            let daemon = daemon("", arguments);
-            let open = wait_for(&daemon, Mark::default(), "incident.open", "host_conntrack");
-            assert!(
-                text(&open, "incident.summary").contains("tracked connections (nf_conntrack_max)"),
-                "{open:#}"
-            );
-        }
+        wait_for_open(&daemons(""), "host_conntrack", "tracked connections (nf_conntrack_max)");
     });
 }
 
@@ -90,21 +94,17 @@ fn local_ports_that_connections_to_one_address_use_up_are_an_incident_until_they
     network::in_its_own(|| {
         fs::write("/proc/sys/net/ipv4/ip_local_port_range", "50000 50063")
             .expect("it is the namespace's own");
-        for arguments in BOTH_WAYS {
-            let listener = TcpListener::bind("127.0.0.1:40000").expect("a listener");
-            let connect = || TcpStream::connect("127.0.0.1:40000").expect("a port is free");
-            let clients: Vec<_> =
-                (0..60).map(|_| (connect(), listener.accept().expect("a client"))).collect();
-            let daemon = daemon("", arguments);
-            let open = wait_for(&daemon, Mark::default(), "incident.open", "host_ports");
-            let summary = text(&open, "incident.summary");
-            assert!(summary.contains("60 of 64 local ports for connections to 127.0.0.1:40000"), "{summary}");
-            let mark = daemon.mark();
-            // The server closes first, so that its end of each connection waits for late packets.
-            clients.into_iter().for_each(|(client, server)| drop((server, client)));
-            drop(listener);
-            wait_for(&daemon, mark, "incident.resolve", "host_ports");
-        }
+        let listener = TcpListener::bind("127.0.0.1:40000").expect("a listener");
+        let connect = || TcpStream::connect("127.0.0.1:40000").expect("a port is free");
+        let clients: Vec<_> = (0..60).map(|_| (connect(), listener.accept().expect("a client"))).collect();
+        let daemons = daemons("");
+        let words = "60 of 64 local ports for connections to 127.0.0.1:40000";
+        wait_for_open(&daemons, "host_ports", words);
+        let marks = marks(&daemons);
+        // The server closes first, so that its end of each connection waits for late packets.
+        clients.into_iter().for_each(|(client, server)| drop((server, client)));
+        drop(listener);
+        wait_for(&daemons, marks, "incident.resolve", "host_ports");
     });
 }
 
@@ -145,15 +145,12 @@ fn threads_that_come_near_the_hosts_limit_are_an_incident_until_they_end() {
     let used = number("/proc/loadavg", 4);
     let most = number("/proc/sys/kernel/pid_max", 0).min(number("/proc/sys/kernel/threads-max", 0));
     let limit = (used + 2000) as f64 * 100.0 / most as f64;
-    for arguments in BOTH_WAYS {
-        let daemon = daemon(&format!("pids_percent = {limit:.3}\n"), arguments);
-        let threads = Threads::start(4000);
-        let open = wait_for(&daemon, Mark::default(), "incident.open", "host_pids");
-        assert!(text(&open, "incident.summary").contains("processes and threads are in use"), "{open:#}");
-        let mark = daemon.mark();
-        drop(threads);
-        wait_for(&daemon, mark, "incident.resolve", "host_pids");
-    }
+    let daemons = daemons(&format!("pids_percent = {limit:.3}\n"));
+    let threads = Threads::start(4000);
+    wait_for_open(&daemons, "host_pids", "processes and threads are in use");
+    let marks = marks(&daemons);
+    drop(threads);
+    wait_for(&daemons, marks, "incident.resolve", "host_pids");
 }
 
 /// Since Linux 6.14, a pid namespace has a limit of its own. The number of threads is still that of the host.
@@ -198,33 +195,10 @@ fn open_files_that_come_near_the_hosts_limit_are_an_incident_until_they_are_clos
     let many = maximum.map_or(40_000, |maximum| maximum.min(50_000) * 4 / 5);
     let (used, most) = (number("/proc/sys/fs/file-nr", 0), number("/proc/sys/fs/file-nr", 2));
     let limit = (used + many / 2) as f64 * 100.0 / most as f64;
-    for arguments in BOTH_WAYS {
-        let daemon = daemon(&format!("files_percent = {limit:.6}\n"), arguments);
-        let files: Vec<_> = (0..many).map(|_| File::open("/dev/null").expect("it is opened")).collect();
-        let open = wait_for(&daemon, Mark::default(), "incident.open", "host_files");
-        assert!(text(&open, "incident.summary").contains("open files are in use"), "{open:#}");
-        let mark = daemon.mark();
-        drop(files);
-        wait_for(&daemon, mark, "incident.resolve", "host_files");
-    }
-}
-
-#[test]
-fn a_clock_that_its_time_service_says_is_off_is_an_incident_until_it_is_right() {
-    if !require_root() {
-        return;
-    }
-    let Some(service) = FakeTimeService::start() else { return };
-    let daemons = BOTH_WAYS.map(|arguments| daemon("", arguments));
-    service.says(Duration::from_millis(700));
-    for daemon in &daemons {
-        let open = wait_for(daemon, Mark::default(), "incident.open", "host_clock");
-        let words = "the clock is off by 700 ms, as its time service estimates";
-        assert!(text(&open, "incident.summary").contains(words), "{open:#}");
-    }
-    let marks = [daemons[0].mark(), daemons[1].mark()];
-    service.says(Duration::from_millis(1));
-    for (daemon, mark) in daemons.iter().zip(marks) {
-        wait_for(daemon, mark, "incident.resolve", "host_clock");
-    }
+    let daemons = daemons(&format!("files_percent = {limit:.6}\n"));
+    let files: Vec<_> = (0..many).map(|_| File::open("/dev/null").expect("it is opened")).collect();
+    wait_for_open(&daemons, "host_files", "open files are in use");
+    let marks = marks(&daemons);
+    drop(files);
+    wait_for(&daemons, marks, "incident.resolve", "host_files");
 }

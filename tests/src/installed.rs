@@ -120,8 +120,23 @@ impl Installed {
     /// If none comes in time, with what systemd has to say of the unit.
     #[track_caller]
     pub fn wait_for_after(&self, mark: usize, what: &str, such: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for_within(PATIENCE, mark, what, such)
+    }
+
+    /// The same, of an event that takes longer.
+    ///
+    /// # Panics
+    /// If none comes in time, with what systemd has to say of the unit.
+    #[track_caller]
+    pub fn wait_for_within(
+        &self,
+        within: Duration,
+        mark: usize,
+        what: &str,
+        such: impl Fn(&Value) -> bool,
+    ) -> Value {
         let mut skip = mark;
-        let found = self.events.stdout.wait_for(PATIENCE, |lines| {
+        let found = self.events.stdout.wait_for(within, |lines| {
             let fresh = &lines[skip.min(lines.len())..];
             skip = skip.saturating_sub(lines.len());
             fresh.iter().filter_map(|line| serde_json::from_str(line).ok()).find(|event| such(event))
@@ -129,7 +144,7 @@ impl Installed {
         found.unwrap_or_else(|| {
             let said = self.events();
             let said: Vec<_> = said.iter().map(|event| text(event, "message")).collect();
-            panic!("no {what} within {PATIENCE:?}; said were {said:#?}; {}", self.status())
+            panic!("no {what} within {within:?}; said were {said:#?}; {}", self.status())
         })
     }
 

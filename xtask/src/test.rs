@@ -5,12 +5,19 @@ mod programs;
 mod streams;
 mod summary;
 
-use std::process::{Command, ExitCode};
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Result, ensure};
+use rustix::process::geteuid;
 
 use self::{streams::Streams, summary::Summary};
-use crate::cargo::{command, run};
+use crate::{
+    cargo::{command, run},
+    dist::{self, machine::Machine},
+};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -21,6 +28,20 @@ pub struct Arguments {
 
 /// Asks libtest to print what passed tests have printed.
 const SHOW_OUTPUT: &str = "--show-output";
+
+/// The test program that builds the packages of a release.
+const PACKAGES_TEST: &str = "packages";
+
+/// Builds the program in these packages before any test begins: beside a compiler, tests would find the host too busy.
+fn build_packaged_program() -> Result<()> {
+    let here = Machine::ALL.into_iter().find(|machine| machine.is_here());
+    // Without root or the compiler, the test is skipped.
+    let is_skipped = !geteuid().is_root() || !Path::new("/usr/bin/musl-gcc").exists();
+    if let Some(here) = here.filter(|_| !is_skipped) {
+        dist::build::program(here, "dev")?;
+    }
+    Ok(())
+}
 
 /// Runs the tests. Fails if one of them does, or with CI=true if one of them is skipped.
 pub fn test(arguments: &Arguments) -> Result<ExitCode> {
@@ -38,6 +59,9 @@ pub fn test(arguments: &Arguments) -> Result<ExitCode> {
     let programs = programs::build(if of_cargo.is_empty() { &everything } else { of_cargo })?;
     let mut arguments = vec![SHOW_OUTPUT.to_owned()];
     arguments.extend(of_libtest.iter().skip(1).filter(|argument| *argument != SHOW_OUTPUT).cloned());
+    if programs.iter().any(|program| program.name == PACKAGES_TEST) {
+        build_packaged_program()?;
+    }
 
     let streams = Streams::prepare()?;
     let mut summary = Summary::default();

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Builds it; returns its file.
-pub(super) fn program(machine: Machine, profile: &str) -> Result<PathBuf> {
+pub fn program(machine: Machine, profile: &str) -> Result<PathBuf> {
     let triple = machine.triple();
     let mut build = command(&["build", "--locked", "-p", "hostprobe", "--bin", "hostprobe"]);
     build.args(["--profile", profile, "--message-format", "json-render-diagnostics"]);

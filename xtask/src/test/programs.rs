@@ -12,18 +12,17 @@ use serde_json::Value;
 
 use crate::cargo::{announce, command};
 
-/// Programs that run at a time, each with one test at a time. Most tests wait: for a server, for a probe, until a time is over.
-const SLOTS: usize = 3;
+/// Tests that run at a time, those of all programs together. Most tests wait: for a server, for a probe, until a time is over.
+const SLOTS: usize = 6;
 
 /// Programs that run alone: the daemons of other tests would feel what they do to the host, they use all processors, or
 /// they measure times.
-const ALONE: [&str; 15] = [
+const ALONE: [&str; 14] = [
     "capacity",
     "chaos",
     "demo",
     "host",
     "host_hooks",
-    "host_limits",
     "hostile_surroundings",
     "hostprobe",
     "identity",
@@ -35,23 +34,33 @@ const ALONE: [&str; 15] = [
     "unit_matrix",
 ];
 
-/// Programs that run for minutes, the longest first. They start first, so that no processor waits for them at the end.
-const LONG: [&str; 8] = [
-    "fault_matrix",
-    "alert_storms",
-    "dashboard",
-    "maintenance",
-    "escalations",
-    "postgres_reports",
-    "paused",
-    "supervisor",
+/// Programs that run for minutes, the longest first: they start first, so that no processor waits for them at the end. With
+/// how many of their tests run at a time; it is one for all others.
+const LONG: [(&str, usize); 20] = [
+    ("packages", 1),
+    ("fault_matrix", 3),
+    ("host_clock", 1),
+    ("fleet", 2),
+    ("alert_storms", 2),
+    ("paused", 2),
+    ("growth", 2),
+    ("fleet_faults", 2),
+    ("escalations", 2),
+    ("dashboard", 2),
+    ("not_at_fault", 2),
+    ("host_limits", 3),
+    ("recipes", 1),
+    ("probes_over_tls", 1),
+    ("poolers", 1),
+    ("hang_stacks", 1),
+    ("event_files", 1),
+    ("handovers", 1),
+    ("successors", 1),
+    ("tcp_forwards", 1),
 ];
 
-/// The one among them that does two things at a time.
-const TWICE: &str = "fault_matrix";
-
 pub struct Program {
-    name: String,
+    pub name: String,
     /// Its source, such as `tests/reload.rs`.
     source: String,
     path: PathBuf,
@@ -60,26 +69,27 @@ pub struct Program {
 }
 
 impl Program {
-    /// How many of the slots it needs.
+    fn is_alone(&self) -> bool {
+        ALONE.contains(&self.name.as_str())
+    }
+
+    /// How many of the slots it needs, which is how many of its tests run at a time unless it runs alone.
     fn slots(&self) -> usize {
-        match self.name.as_str() {
-            name if ALONE.contains(&name) => SLOTS,
-            TWICE => 2,
-            _ => 1,
-        }
+        let long = LONG.iter().find(|(name, _)| *name == self.name);
+        if self.is_alone() { SLOTS } else { long.map_or(1, |(_, tests)| *tests) }
     }
 
     /// Its place in the order.
     fn order(&self) -> (bool, usize) {
-        let long = LONG.iter().position(|name| *name == self.name).unwrap_or(LONG.len());
-        (self.slots() == SLOTS, long)
+        let long = LONG.iter().position(|(name, _)| *name == self.name).unwrap_or(LONG.len());
+        (self.is_alone(), long)
     }
 
     fn command(&self, arguments: &[String]) -> Command {
         let mut command = Command::new(&self.path);
         command.args(arguments).current_dir(&self.folder).stdin(Stdio::null());
-        if self.slots() < SLOTS {
-            command.env("RUST_TEST_THREADS", "1");
+        if !self.is_alone() {
+            command.env("RUST_TEST_THREADS", self.slots().to_string());
         }
         command
     }
@@ -128,9 +138,9 @@ pub fn run(
         let mut free = SLOTS;
         let mut ended = 0;
         let count = programs.len();
-        let mut waiting = programs.drain(..).peekable();
         while ended < count {
-            while let Some(program) = waiting.next_if(|it| it.slots() <= free) {
+            while let Some(fits) = programs.iter().position(|it| it.slots() <= free) {
+                let program = programs.remove(fits);
                 free -= program.slots();
                 let (sender, with) = (sender.clone(), &with);
                 scope.spawn(move || {
