@@ -22,6 +22,7 @@ mod probes;
 mod recovery;
 mod scale;
 pub mod section;
+mod slow;
 mod slowdown;
 mod start;
 pub mod stats;
@@ -49,6 +50,7 @@ pub const TASKS: &[Task] = &[
     Task { name: "storm", measure: storm::measure },
     Task { name: "recovery", measure: recovery::measure },
     Task { name: "hang", measure: hang::measure },
+    Task { name: "slow", measure: slow::measure },
     Task { name: "idle", measure: idle::measure },
     Task { name: "scale", measure: scale::measure },
     Task { name: "probes", measure: probes::measure },

@@ -53,6 +53,7 @@ pub mod rights;
 pub mod schema;
 pub mod shifted_clock;
 pub mod simulated_day;
+pub mod slow_service;
 pub mod soak;
 pub mod storm;
 pub mod supervised;
