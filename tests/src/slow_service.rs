@@ -2,8 +2,8 @@
 //! from.
 
 use std::{
-    fs::File,
-    io::{self, BufRead, BufReader},
+    fs,
+    io::{self, BufRead as _, BufReader},
     net::{Ipv4Addr, TcpListener},
     path::Path,
     thread,
@@ -123,8 +123,10 @@ impl Seen {
     pub fn read(state: &Path, patience: Duration) -> io::Result<Self> {
         let mut all = Self::default();
         for file in segment::files(state)? {
-            for line in BufReader::new(File::open(file)?).lines() {
-                let line: Line = serde_json::from_str(&line?)?;
+            // The daemon may be about to write the rest of the last line.
+            let text = fs::read_to_string(file)?;
+            for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+                let line: Line = serde_json::from_str(line)?;
                 let Entry::Observation(seen) = line.entry else { continue };
                 let observation: Observation = serde_json::from_value(seen.seen)?;
                 // A service is a place in the names beside it.

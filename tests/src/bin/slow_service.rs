@@ -2,8 +2,7 @@
 //! --longest MS --server PORT`.
 //!
 //! After so many answers at once it is late for a while, and so is each answer to a request of that time: they come when it is
-//! over. `/late` says how often that was. `/work` takes the longest of these times. After `/hang` it answers nothing any more: each
-//! thread waits for another one.
+//! over. `/work` takes the longest of these times. After `/hang` it answers nothing any more: each thread waits for another one.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -40,8 +39,6 @@ struct State {
     at_once: u32,
     /// When the time at which it is late is over.
     late_until: Instant,
-    /// How often it was late.
-    late: u64,
 }
 
 fn main() -> ExitCode {
@@ -62,7 +59,7 @@ fn main() -> ExitCode {
     let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, own)) else { return ExitCode::FAILURE };
     println!("listening on {own}");
     let pace = Pace { at_once, late: (least, longest) };
-    let state = Mutex::new(State { at_once, late_until: Instant::now(), late: 0 });
+    let state = Mutex::new(State { at_once, late_until: Instant::now() });
     let service = Arc::new(Service { waits_for, pace, server, state, hangs: AtomicBool::new(false) });
     let requests = listener.incoming().map_while(Result::ok);
     match takes {
@@ -109,8 +106,7 @@ impl Service {
         if target == "/work" {
             self.wait(Duration::from_millis(self.pace.late.1));
         }
-        let late = self.state.lock().unwrap_or_else(PoisonError::into_inner).late.to_string();
-        respond(stream, "200 OK", if target == "/late" { &late } else { "ok" });
+        respond(stream, "200 OK", "ok");
         if target == "/hang" {
             self.hangs.store(true, Ordering::SeqCst);
         }
@@ -131,7 +127,6 @@ impl Service {
         let random = RandomState::new().build_hasher().finish();
         let late = Duration::from_millis(least + random % (longest - least + 1));
         state.at_once = self.pace.at_once;
-        state.late += 1;
         state.late_until = Instant::now() + late;
         late
     }

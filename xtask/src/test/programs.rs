@@ -17,7 +17,7 @@ const SLOTS: usize = 6;
 
 /// Programs that run alone: the daemons of other tests would feel what they do to the host, they use all processors, or
 /// they measure times.
-const ALONE: [&str; 14] = [
+const ALONE: [&str; 15] = [
     "capacity",
     "chaos",
     "demo",
@@ -30,6 +30,7 @@ const ALONE: [&str; 14] = [
     "own_trouble",
     "recovery",
     "sockets",
+    "stuck",
     "systemd_host_checks",
     "unit_matrix",
 ];
