@@ -33,7 +33,7 @@ use table::Table;
 use crate::{
     clock::Timestamp,
     fact::{Process, ProcessKey, ServiceId},
-    host::{ProcReader, ReadError, Scan, cgroup, is_there, users::Users},
+    host::{ProcReader, Scan, cgroup, is_there, users::Users},
     redact,
     sensor::{ebpf, record},
 };
@@ -57,7 +57,8 @@ pub struct Enricher {
 }
 
 impl Enricher {
-    pub fn new(reader: ProcReader, members: Members) -> Result<Self, ReadError> {
+    #[cfg(test)]
+    pub fn new(reader: ProcReader, members: Members) -> Result<Self, crate::host::ReadError> {
         let scan = reader.scan()?;
         Ok(Self::of(reader, scan, members))
     }
