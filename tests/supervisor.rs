@@ -65,6 +65,23 @@ fn output_is_kept_across_restarts() {
 }
 
 #[test]
+fn a_command_that_ended_is_reaped_beside_the_start_of_the_next() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let daemon = Daemon::start(&service.config(""), &[]);
+    service.until_healthy(&daemon);
+    let mark = daemon.mark();
+    let killed = service.pid(&daemon);
+    service.kill(&daemon);
+    IncidentEvents::of(&daemon, mark, &service.name);
+    assert_ne!(service.pid(&daemon), killed);
+    let is_gone = || !std::fs::exists(format!("/proc/{killed}")).expect("/proc is there");
+    until("the zombie is reaped", LONG, || is_gone().then_some(()));
+}
+
+#[test]
 fn a_restart_ends_processes_that_left_the_process_group() {
     if !require_root() {
         return;

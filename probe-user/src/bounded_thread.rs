@@ -8,6 +8,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{self, ThreadId},
@@ -18,6 +19,8 @@ use tokio::{
     sync::{Semaphore, oneshot},
     time::{Instant, timeout, timeout_at},
 };
+
+use crate::time_slice;
 
 /// Threads that wait for further work, at most: probes start in groups of five (`probe/schedule/phases.rs`).
 const FREE_MAX: usize = 8;
@@ -106,11 +109,20 @@ type Free = (ThreadId, SyncSender<Work>);
 pub struct Threads {
     name: &'static str,
     free: Arc<Mutex<Vec<Free>>>,
+    /// How long one waits.
+    free_for: Duration,
+    /// The next one waits without end.
+    next_lasts: Arc<AtomicBool>,
 }
 
 impl Threads {
     pub fn new(name: &'static str) -> Self {
-        Self { name, free: Arc::default() }
+        Self { name, free: Arc::default(), free_for: FREE_FOR, next_lasts: Arc::default() }
+    }
+
+    /// Threads for urgent work that comes rarely: the first of them waits for it without end.
+    pub fn lasting(name: &'static str) -> Self {
+        Self { next_lasts: Arc::new(AtomicBool::new(true)), ..Self::new(name) }
     }
 
     /// As [`answer`], on one of these threads.
@@ -143,6 +155,11 @@ impl Threads {
     fn serve(&self, mut work: Work) {
         let own = thread::current().id();
         let (sender, inbox) = sync_channel(1);
+        let lasts = self.next_lasts.swap(false, Ordering::Relaxed);
+        let patience = if lasts { Duration::MAX } else { self.free_for };
+        if lasts {
+            time_slice::shorten();
+        }
         loop {
             work();
             {
@@ -152,7 +169,7 @@ impl Threads {
                 }
                 free.push((own, sender.clone()));
             }
-            work = match inbox.recv_timeout(FREE_FOR) {
+            work = match inbox.recv_timeout(patience) {
                 Ok(work) => work,
                 Err(_) => {
                     let mut free = self.free();
@@ -240,6 +257,30 @@ mod tests {
         let late = threads.answer(SHORT, move || block.recv().is_ok()).await.unwrap_err();
         assert!(matches!(late, NoAnswer::Late(SHORT)));
         assert_ne!(threads.answer(LONG, own).await.unwrap(), first);
+    }
+
+    #[tokio::test]
+    async fn of_lasting_threads_the_first_waits_without_end() {
+        let threads = Threads { free_for: Duration::ZERO, ..Threads::lasting("test") };
+        let own = || thread::current().id();
+        let waiting = || threads.free().iter().map(|(thread, _)| *thread).collect::<Vec<_>>();
+        let first = threads.answer(LONG, own).await.unwrap();
+        while waiting() != [first] {
+            tokio::task::yield_now().await;
+        }
+        let (held, block) = mpsc::channel::<()>();
+        let busy = threads.answer(LONG, move || block.recv().is_ok());
+        let second = async {
+            let second = threads.answer(LONG, own).await.unwrap();
+            drop(held);
+            second
+        };
+        let (_, second) = tokio::join!(busy, second);
+        assert_ne!(first, second);
+        while waiting() != [first] {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(threads.answer(LONG, own).await.unwrap(), first);
     }
 
     #[tokio::test]

@@ -140,6 +140,7 @@ impl Daemon {
     }
 
     pub fn release_events(&mut self) {
+        self.update_views();
         self.publisher.release();
     }
 
@@ -169,6 +170,14 @@ impl Daemon {
         }
         self.answer_operators();
         self.check_drill();
+        // What waits for the state file comes first: a restart needs the processor that this would take.
+        if !self.publisher.awaits_state() {
+            self.update_views();
+        }
+    }
+
+    /// Does what follows from a turn of the loop and is not urgent.
+    fn update_views(&mut self) {
         self.publisher.write_logs();
         self.publisher.flush_state();
         self.read_connections();

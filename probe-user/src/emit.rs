@@ -47,6 +47,9 @@ use crate::{
     host::pod::Pods,
 };
 
+/// Facts that wait to be rendered, at most.
+const UNRENDERED: usize = 64;
+
 #[derive(Debug)]
 pub struct Emitter {
     origin: Origin,
@@ -63,9 +66,12 @@ pub struct Emitter {
     lost_before: u64,
     last: u64,
     line: Vec<u8>,
-    last_record: Option<wire::Record>,
+    /// Those of the events that were rendered since [`Self::take_records`].
+    records: Vec<wire::Record>,
     /// Events wait for [`Self::release`].
     is_holding: bool,
+    /// What waits and is not rendered yet: the decision that it tells of is to be carried out first.
+    unrendered: Vec<(EventId, Fact, Timestamp)>,
     tail: Tail,
 }
 
@@ -83,8 +89,9 @@ impl Emitter {
             lost_before: 0,
             last: 0,
             line: Vec::with_capacity(4096),
-            last_record: None,
+            records: Vec::new(),
             is_holding: false,
+            unrendered: Vec::new(),
             tail: Tail::default(),
         }
     }
@@ -95,13 +102,21 @@ impl Emitter {
         self.sinks.push(sink);
     }
 
-    /// Queues the next events without writing them.
+    /// Keeps the next events without writing them.
     pub fn hold(&mut self) {
         self.is_holding = true;
     }
 
+    /// Renders the events that are held.
+    pub fn render_held(&mut self) {
+        for (id, fact, at) in std::mem::take(&mut self.unrendered) {
+            self.write(&fact, at, id);
+        }
+    }
+
     /// Has the events written that were held.
     pub fn release(&mut self) {
+        self.render_held();
         if std::mem::take(&mut self.is_holding) {
             self.sinks.iter().for_each(Sink::flush);
         }
@@ -143,9 +158,9 @@ impl Emitter {
         self.last
     }
 
-    /// The last published event, for the history. None at the second call.
-    pub fn take_last(&mut self) -> Option<wire::Record> {
-        self.last_record.take()
+    /// The events that were rendered since the last call, for the history.
+    pub fn take_records(&mut self) -> Vec<wire::Record> {
+        std::mem::take(&mut self.records)
     }
 
     /// What those who watch the stream live get.
@@ -163,16 +178,19 @@ impl Emitter {
 
     /// The container that a service is, for its next events.
     pub fn set_container(&mut self, service: ServiceId, container: ContainerState) {
+        self.render_held();
         self.containers.insert(self.names.service(service).to_owned(), container);
     }
 
     /// The pods of this node, for the events about processes in them.
     pub fn set_pods(&mut self, pods: Pods) {
+        self.render_held();
         self.pods.set(pods);
     }
 
     /// Replaces the services after a reload.
     pub fn rename(&mut self, names: Names) {
+        self.render_held();
         self.names = names;
         let kept: BTreeSet<ServiceId> = self.names.ids().collect();
         self.states.retain(|id, _| kept.contains(id));
@@ -182,6 +200,7 @@ impl Emitter {
 
     /// Publishes to other outputs from now on. A thread writes what the old ones still hold, for at most `patience` each.
     pub fn replace_outputs(&mut self, outputs: Vec<Sink>, patience: Duration) {
+        self.render_held();
         let all = std::mem::replace(&mut self.sinks, outputs);
         let is_lasting = |sink: &Sink| self.lasting.as_deref() == Some(sink.name());
         let (lasting, before): (Vec<Sink>, Vec<Sink>) = all.into_iter().partition(is_lasting);
@@ -203,17 +222,30 @@ impl Emitter {
     }
 
     /// Writes the queued lines, for at most `patience` per sink, and returns the number of lost events.
-    pub fn shutdown(self, patience: Duration) -> u64 {
+    pub fn shutdown(mut self, patience: Duration) -> u64 {
+        self.render_held();
         self.sinks.into_iter().map(|sink| sink.shutdown(patience)).sum()
     }
 
     fn number(&mut self, fact: &Fact, at: Timestamp) -> EventId {
         self.last += 1;
         let id = EventId(self.last);
+        if self.is_holding && self.unrendered.len() < UNRENDERED {
+            self.unrendered.push((id, fact.clone(), at));
+        } else {
+            self.render_held();
+            self.write(fact, at, id);
+        }
+        id
+    }
+
+    /// Gives the line of an event to the sinks.
+    fn write(&mut self, fact: &Fact, at: Timestamp, id: EventId) {
         if let Fact::ServiceState(service, state, _, _) = fact {
             self.states.insert(*service, *state);
         }
-        self.render(fact, at, id);
+        let record = self.render(fact, at, id);
+        self.records.push(record);
         self.tail.add(id.0, &self.line);
         let essential = action::Action::of(fact).is_essential();
         for sink in &self.sinks {
@@ -223,13 +255,13 @@ impl Emitter {
                 (false, false) => sink.push(&self.line),
             }
         }
-        id
     }
 
-    /// Renders into `self.line`. Escapes can make a text several times longer, so a line that is too long is
+    /// Renders into `self.line`, and returns what the line has. Escapes can make a text several times longer, so a line that is too long is
     /// rendered again with half the room until it fits. The rest of a line has a fixed size.
-    fn render(&mut self, fact: &Fact, at: Timestamp, id: EventId) {
-        for halvings in 0..usize::BITS {
+    fn render(&mut self, fact: &Fact, at: Timestamp, id: EventId) -> wire::Record {
+        let mut halvings = 0;
+        loop {
             self.line.clear();
             let renderer =
                 render::Renderer { origin: &self.origin, names: &self.names, states: &self.states, halvings };
@@ -243,12 +275,12 @@ impl Emitter {
                 // Only a map without string keys could fail, and there is none.
                 tracing::error!("event {}: could not render it: {error}", id.0);
             }
-            self.last_record = Some(record);
             // Events go to a terminal too.
             escape::escaped_json(&mut self.line);
             self.line.push(b'\n');
-            if self.line.len() <= MAX_LINE {
-                return;
+            halvings += 1;
+            if self.line.len() <= MAX_LINE || halvings == usize::BITS {
+                return record;
             }
         }
     }

@@ -23,6 +23,7 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags, open},
+    io::Errno,
     pipe::{PipeFlags, pipe_with},
     process::{
         Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpgid, kill_process_group, pidfd_open,
@@ -107,58 +108,98 @@ impl Child {
     }
 }
 
-/// Starts `exec` in its own session and, if one is given, in the cgroup with this folder. Its standard output and its
-/// standard error go to `output` and `errors`; its input is empty. It inherits nothing else of the daemon: no
-/// descriptor, no signal's action, and of the environment only what describes the host and the user. An error names the
-/// step that failed, exec included.
+/// A command that is ready to be started: all that may take time, or need memory, is done.
+pub struct Prepared<'e> {
+    exec: &'e Exec,
+    plan: Plan,
+    cgroup: Option<&'e Path>,
+    /// That of the cgroup.
+    folder: Option<OwnedFd>,
+    /// A failed start is reported through this pipe.
+    failure: OwnedFd,
+    report: OwnedFd,
+}
+
+/// Prepares the start of `exec` in its own session and, if one is given, in the cgroup with this folder. Its standard output
+/// and its standard error go to `output` and `errors`, which stay open until it is started; its input is empty. It inherits
+/// nothing else of the daemon: no descriptor, no signal's action, and of the environment only what describes the host and
+/// the user.
+pub fn prepare<'e>(
+    exec: &'e Exec,
+    output: &'e OwnedFd,
+    errors: &'e OwnedFd,
+    cgroup: Option<&'e Path>,
+) -> Result<Prepared<'e>, SpawnError> {
+    let plan = Plan::new(exec, output, errors)?;
+    let of_call = |error: Errno| SpawnError::Call(error.into());
+    let open = |path| open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let folder = cgroup.map(open).transpose().map_err(of_call)?;
+    let (failure, report) = pipe_with(PipeFlags::CLOEXEC).map_err(of_call)?;
+    Ok(Prepared { exec, plan, cgroup, folder, failure, report })
+}
+
+/// Starts a command that needs no preparation before.
 pub fn spawn(
     exec: &Exec,
     output: &OwnedFd,
     errors: &OwnedFd,
     cgroup: Option<&Path>,
 ) -> Result<Child, SpawnError> {
-    let plan = Plan::new(exec, output, errors)?;
-    let (child, failed) = fork(&plan, cgroup).map_err(SpawnError::Call)?;
-    let Some(report) = failed else { return Ok(child) };
-    // The child ends by itself at once. Its status says no more than the error.
-    let _ = waitid(WaitId::PidFd(child.pidfd.get_ref().as_fd()), WaitIdOptions::EXITED);
-    let (step, source) = Step::read(report);
-    Err(SpawnError::of(step, source, exec, &plan.limit_names()))
+    prepare(exec, output, errors, cgroup)?.start()
 }
 
-/// Forks, and waits until the child has executed its command, or reports why it could not.
-fn fork(plan: &Plan, cgroup: Option<&Path>) -> io::Result<(Child, Option<Report>)> {
-    let folder = cgroup
-        .map(|path| open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))
-        .transpose()?;
-    let (failure, report) = pipe_with(PipeFlags::CLOEXEC)?;
+impl Prepared<'_> {
+    /// Starts it. An error names the step that failed, exec included.
+    pub fn start(self) -> Result<Child, SpawnError> {
+        let Self { exec, plan, cgroup, folder, failure, report } = self;
+        let forked = fork(&plan, cgroup, folder.as_ref(), &report);
+        let child = forked.map_err(SpawnError::Call)?;
+        drop(report);
+        let Some(report) = failed_step(failure).map_err(SpawnError::Call)? else { return Ok(child) };
+        // The child ends by itself at once. Its status says no more than the error.
+        let _ = waitid(WaitId::PidFd(child.pidfd.get_ref().as_fd()), WaitIdOptions::EXITED);
+        let (step, source) = Step::read(report);
+        Err(SpawnError::of(step, source, exec, &plan.limit_names()))
+    }
+}
 
+/// Forks a child that executes its command, or reports why it could not.
+fn fork(
+    plan: &Plan,
+    cgroup: Option<&Path>,
+    folder: Option<&OwnedFd>,
+    report: &OwnedFd,
+) -> io::Result<Child> {
     let memory = if plan.credentials.is_some() { Memory::Copied } else { Memory::Shared };
-    let mut job = Job { plan, report: report.as_raw_fd(), processes: None };
+    let mut job = Job { plan, report: report.as_raw_fd(), processes: None, has_handlers: false };
     // SAFETY: `exec_command` makes only calls that are allowed between fork and exec, and the job outlives the
     // call.
-    let forked = unsafe { fork::clone3(memory, folder.as_ref(), exec_command, (&raw const job).cast()) };
+    let forked = unsafe { fork::clone3(memory, folder, exec_command, (&raw const job).cast()) };
     let pid = match forked {
         Err(error) if fork::is_filtered(&error) => {
             report_filter(&error);
             let processes = cgroup.map(|path| OpenOptions::new().write(true).open(path.join("cgroup.procs")));
             let processes = processes.transpose()?;
             job.processes = processes.as_ref().map(File::as_raw_fd);
+            job.has_handlers = true;
             // SAFETY: as above; the file outlives the call too.
             unsafe { fork::clone(memory, exec_command, (&raw const job).cast()) }?
         }
         forked => forked?,
     };
-    drop(report);
     let raw = Pid::from_raw(pid).ok_or_else(|| io::Error::other("a child without a pid"))?;
     let pidfd = pidfd_open(raw, PidfdFlags::NONBLOCK)?;
     // SAFETY: an `OwnedFd` is an open descriptor, always the same one, until it is dropped.
     let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
-    let child = Child { pid: pid.cast_unsigned(), pidfd, group: Some(raw), adopted: false };
+    Ok(Child { pid: pid.cast_unsigned(), pidfd, group: Some(raw), adopted: false })
+}
+
+/// Waits until the child has executed its command. Otherwise returns the step that failed.
+fn failed_step(failure: OwnedFd) -> io::Result<Option<Report>> {
     let mut report = Report::default();
     // A successful exec closed the pipe.
     let failed = File::from(failure).read(&mut report)? > 0;
-    Ok((child, failed.then_some(report)))
+    Ok(failed.then_some(report))
 }
 
 /// Logs once that services start in the slower way.

@@ -87,7 +87,7 @@ fn is_published(text: &str) {
     let incident = Fact::Incident(Phase::Open, incident_of(text));
     for fact in [exit, state, incident, Fact::AgentStop(text.to_owned())] {
         emitter.publish(&fact, Timestamp::from_nanos(1));
-        let record = emitter.take_last().expect("it was published");
+        let record = emitter.take_records().pop().expect("it was published");
         let mut line = serde_json::to_vec(&record).expect("a record is JSON");
         escaped_json(&mut line);
         assert!(line.len() < MAX_LINE, "{} bytes", line.len());

@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use crate::{
-    bounded_thread,
+    bounded_thread::Threads,
     clock::Timestamp,
     config::{Exec, Secret},
     descriptors,
@@ -99,6 +99,8 @@ pub struct Supervision {
     /// Of the daemon; None without one.
     pub state_directory: Option<FileId>,
     pub processes: ProcReader,
+    /// Commands are started on these.
+    pub threads: Threads,
     /// Gets its starts and exits.
     pub reports: mpsc::Sender<SupervisorReport>,
 }
@@ -207,6 +209,7 @@ struct SupervisorTask {
     owner: Owner,
     state_directory: Option<FileId>,
     processes: ProcReader,
+    threads: Threads,
     scope: PidScope,
     reports: mpsc::Sender<SupervisorReport>,
     output: Output,
@@ -236,6 +239,7 @@ impl SupervisorTask {
             owner,
             state_directory,
             processes,
+            threads,
             reports,
         } = with;
         Self {
@@ -250,6 +254,7 @@ impl SupervisorTask {
             state_directory,
             scope: processes.pid_scope(),
             processes,
+            threads,
             reports,
             output: Output::default(),
             pipe: None,
@@ -281,12 +286,16 @@ impl SupervisorTask {
             };
             match request {
                 Some(Request::Restart(descendants, kept)) => {
-                    if let (Some((child, _)), Some(kept)) = (&self.running, &kept)
-                        && !child.has_ended()
-                    {
-                        kept.done().await;
+                    if self.has_nothing_left() {
+                        self.forget_ended();
+                    } else {
+                        if let (Some((child, _)), Some(kept)) = (&self.running, &kept)
+                            && !child.has_ended()
+                        {
+                            kept.done().await;
+                        }
+                        self.terminate(descendants, DUMP_TIMEOUT).await;
                     }
-                    self.terminate(descendants, DUMP_TIMEOUT).await;
                     let started = self.start(kept).await;
                     self.delayed = started.as_ref().is_err_and(SupervisorError::is_shortage);
                     let report = match started {
@@ -424,6 +433,7 @@ impl SupervisorTask {
         let command = self.exec.command.first().cloned().unwrap_or_default();
         let output = self.exec.output.display().to_string();
         if Arc::strong_count(&self.starting) > 1 {
+            self.forget_note();
             return Err(SupervisorError::HangsStill { command, output });
         }
         let (exec, processes) = (self.exec.clone(), self.processes.clone());
@@ -435,14 +445,9 @@ impl SupervisorTask {
             (RunningCommand { output: None, ..*self.describe(none) }, self.state_directory);
         let work = move || {
             let _entered = runtime.enter();
-            let open = || {
-                let opened = files.open(&exec, lost_lines(service, reports.clone()));
-                if let Some(kept) = &kept {
-                    kept.wait();
-                }
-                opened
-            };
-            let started = start::start(&exec, open, cgroup.as_deref(), &processes);
+            let open = || files.open(&exec, lost_lines(service, reports.clone()));
+            let wait = || kept.iter().for_each(Awaited::wait);
+            let started = start::start(&exec, open, wait, cgroup.as_deref(), &processes);
             if started.is_ok() {
                 files.runs.started();
             }
@@ -456,7 +461,7 @@ impl SupervisorTask {
             drop(starting);
             started
         };
-        let started = bounded_thread::answer("exec", START_TIMEOUT, work).await;
+        let started = self.threads.answer(START_TIMEOUT, work).await;
         if !matches!(started, Ok(Ok(_))) {
             self.forget_note();
         }

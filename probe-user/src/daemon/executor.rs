@@ -29,6 +29,7 @@ use crate::{
         supervisor::{Orphans, RunningCommand, SupervisedProcess, SupervisorReport},
         systemd::{Systemd, UnitChange},
     },
+    bounded_thread::Threads,
     config::{Config, Identity, OnExit, Service},
     emit::Names,
     engine::{Effect, verdict},
@@ -117,6 +118,8 @@ pub struct Executor {
     pub(super) left: BTreeMap<String, RunningCommand>,
     /// Where commands have no cgroups.
     pub(super) orphans: Option<Orphans>,
+    /// The supervisor starts commands on these.
+    pub(super) starts: Threads,
     /// What the supervisor reports goes there.
     pub(super) reports: mpsc::Sender<SupervisorReport>,
     /// Commands of removed services that have not ended yet.

@@ -1,5 +1,7 @@
 //! Publishes facts: to the event stream, the log, the metrics and the views that health and status show.
 
+mod held;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
@@ -130,13 +132,18 @@ impl Publisher {
             self.emitter.hold();
         }
         let id = self.emitter.publish(&fact, at);
-        if let Some(record) = self.emitter.take_last() {
+        self.take_records();
+        id
+    }
+
+    /// Takes what was rendered into the history.
+    fn take_records(&mut self) {
+        for record in self.emitter.take_records() {
             let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
             if let (Some(timeline), Some(store)) = (history.take(record), &self.store) {
                 store.keep_incident(timeline.clone());
             }
         }
-        id
     }
 
     /// Updates the views with a fact.
@@ -234,32 +241,6 @@ impl Publisher {
         std::mem::take(&mut self.effects)
     }
 
-    /// The state file gets this now. Events that are held wait for it, for no longer than since the first of them.
-    pub(super) fn release_after(&mut self, kept: Option<Awaited>) {
-        match (kept, self.awaited.take()) {
-            (Some(kept), Some(earlier)) => self.awaited = Some(kept.no_later_than(&earlier)),
-            (None, None) => self.emitter.release(),
-            (kept, earlier) => self.awaited = kept.or(earlier),
-        }
-    }
-
-    /// A future that ends when held events may be written.
-    pub(super) fn held(&self) -> impl Future<Output = ()> + use<> {
-        let awaited = self.awaited.clone();
-        async move {
-            match awaited {
-                Some(kept) => kept.done().await,
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    /// Has held events written.
-    pub(super) fn release(&mut self) {
-        self.awaited = None;
-        self.emitter.release();
-    }
-
     /// Shows the incidents that an earlier run has left open.
     pub(super) fn remember_incidents(&mut self, open: Vec<Timeline>) {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).remember_open(open);
@@ -285,7 +266,8 @@ impl Publisher {
     }
 
     /// Adds what explains the fault of a service's last incident, if that was over before it came.
-    pub(super) fn explain_last(&self, service: ServiceId, context: &FaultContext) {
+    pub(super) fn explain_last(&mut self, service: ServiceId, context: &FaultContext) {
+        self.render_held();
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         let names = self.emitter.names();
         let context = emit::context(context, self.emitter.origin(), names);

@@ -193,8 +193,19 @@ impl Daemon {
         let cgroup = cgroup.ok();
         let is_own = |other: &OwnCgroup| cgroup.as_ref().is_some_and(|cgroup| cgroup.path == other.path);
         left_behind.retain(|other| !is_own(other));
-        let (name, reports) = (name.to_owned(), self.executor.reports.clone());
-        Supervision { service, name, exec, cgroup, left_behind, owner, state_directory, processes, reports }
+        let (threads, reports) = (self.executor.starts.clone(), self.executor.reports.clone());
+        Supervision {
+            service,
+            name: name.to_owned(),
+            exec,
+            cgroup,
+            left_behind,
+            owner,
+            state_directory,
+            processes,
+            threads,
+            reports,
+        }
     }
 
     /// Commands have no cgroups of their own, so their processes are found in other ways.

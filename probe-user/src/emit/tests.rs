@@ -73,6 +73,35 @@ fn every_event_is_valid_and_reads_back() {
 }
 
 #[test]
+fn events_that_are_held_are_rendered_later_as_they_were_published() {
+    let (mut emitter, written, open) = watched(QueueLimits::default());
+    drop(open);
+    let published = |emitter: &mut Emitter| {
+        emitter.publish(&samples::down(), Timestamp::now());
+        // It has the state that the service is in by then.
+        emitter.publish(&samples::killed(), Timestamp::now());
+    };
+    published(&mut emitter);
+    emitter.hold();
+    published(&mut emitter);
+    assert_eq!(emitter.take_records().len(), 2, "what is held is not rendered");
+    emitter.rename(Names::new([Name { service: "other".to_owned(), unit: None }]));
+    emitter.release();
+    assert_eq!(emitter.take_records().len(), 2);
+    assert_eq!(emitter.shutdown(Duration::from_secs(20)), 0);
+    let text: Vec<u8> = written.into_iter().flatten().collect();
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let mut lines = lines.map(|line| serde_json::from_slice::<Value>(line).unwrap());
+    let [first, second, third, fourth] = std::array::from_fn(|_| lines.next().unwrap());
+    for (at, line) in [&first, &second, &third, &fourth].into_iter().enumerate() {
+        assert_eq!(line["event"]["sequence"], at as u64 + 1);
+    }
+    for (at_once, held) in [(first, third), (second, fourth)] {
+        assert_eq!((&at_once["message"], &at_once["service"]), (&held["message"], &held["service"]));
+    }
+}
+
+#[test]
 fn an_index_with_ecs_mappings_accepts_every_event() {
     let mut check = ecs::Check::default();
     for line in lines(&samples::facts()) {

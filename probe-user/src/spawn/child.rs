@@ -46,6 +46,8 @@ pub(super) struct Plan {
     errors: i32,
     /// The daemon is spared by the OOM killer; its services are not.
     spared: bool,
+    /// The signals that the daemon ignores, as bits.
+    ignored: u64,
     umask: libc::mode_t,
     limits: Vec<Limit>,
     pub(super) credentials: Option<Credentials>,
@@ -129,6 +131,7 @@ impl Plan {
             output: output.as_raw_fd(),
             errors: errors.as_raw_fd(),
             spared: oom_score.starts_with('-'),
+            ignored: ignored_signals(),
             umask: exec.umask,
             limits: limits(exec),
             credentials,
@@ -147,6 +150,27 @@ pub(super) struct Job<'p> {
     pub(super) report: i32,
     /// `cgroup.procs` of the cgroup that the child has to enter by itself.
     pub(super) processes: Option<i32>,
+    /// The fork has left the child the daemon's handlers of signals.
+    pub(super) has_handlers: bool,
+}
+
+/// The signals that this process ignores, as bits: unlike handlers, that would outlast the fork and the exec.
+fn ignored_signals() -> u64 {
+    let is_ignored = |signal: &i32| {
+        // The kernel's `struct sigaction` begins with the action.
+        let mut found = [0_usize; 4];
+        let none = ptr::null::<usize>();
+        // SAFETY: the kernel writes no more than its `struct sigaction`, which is as large as this on all 64-bit platforms.
+        let is_read = unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, *signal, none, found.as_mut_ptr(), size_of::<u64>()) == 0
+        };
+        is_read && found[0] == libc::SIG_IGN
+    };
+    (1..=LAST_SIGNAL).filter(is_ignored).map(bit).fold(0, |all, bit| all | bit)
+}
+
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
 }
 
 /// Becomes the command.
@@ -208,7 +232,7 @@ unsafe fn prepare(job: &Job<'_>, report: &mut i32) -> Result<(), Step> {
             libc::write(score, c"0".as_ptr().cast(), 1);
             libc::close(score);
         }
-        done(reset_signals(), Step::Setup)?;
+        done(reset_signals(if job.has_handlers { u64::MAX } else { plan.ignored }), Step::Setup)?;
         if plan.credentials.is_some() || !plan.limits.is_empty() {
             use_permitted_capabilities();
         }
@@ -224,17 +248,17 @@ unsafe fn prepare(job: &Job<'_>, report: &mut i32) -> Result<(), Step> {
     }
 }
 
-/// Gives all signals their default action and unblocks them.
+/// Gives these signals their default action, and unblocks all.
 ///
 /// # Safety
 /// As for [`exec_command`].
-unsafe fn reset_signals() -> bool {
+unsafe fn reset_signals(which: u64) -> bool {
     // SAFETY: as the caller promises.
     unsafe {
-        // Ignored signals would stay ignored after exec. The C library refuses two that it uses, so this is the system
-        // call; it refuses SIGKILL and SIGSTOP. All zeros are the kernel's `struct sigaction` of the default action.
+        // The C library refuses two that it uses, so this is the system call; it refuses SIGKILL and SIGSTOP. All zeros
+        // are the kernel's `struct sigaction` of the default action.
         let default = [0_u64; 4];
-        for signal in 1..=LAST_SIGNAL {
+        for signal in (1..=LAST_SIGNAL).filter(|signal| which & bit(*signal) != 0) {
             libc::syscall(
                 libc::SYS_rt_sigaction,
                 signal,

@@ -36,6 +36,7 @@ use crate::{
     fact::{DrillReport, Memory, Orders, ServiceId},
     probe::heartbeat::{BeatKeeper, KeptBeat},
     progress::Awaited,
+    time_slice,
 };
 use database::FILE;
 use queue::{Job, Queue};
@@ -67,6 +68,8 @@ impl StateStore {
         let (folder, keep, jobs) = (options.directory.clone(), options.keep, Arc::clone(&queue));
         let origin = origin.clone();
         bounded_thread::start("state", move || {
+            // Restarts wait for it.
+            time_slice::shorten();
             let (writer, remembered) = Writer::new(&folder, keep, origin);
             // The daemon may have stopped waiting.
             let _ = answer.send(remembered);

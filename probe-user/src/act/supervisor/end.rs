@@ -78,6 +78,29 @@ impl SupervisorTask {
         self.cgroup.as_ref().is_none_or(|cgroup| cgroup.is_populated().unwrap_or(true))
     }
 
+    /// Whether the command has ended, and nothing that it or an earlier run left has to be ended before the next start. Only a
+    /// cgroup shows that.
+    pub(super) fn has_nothing_left(&self) -> bool {
+        self.running.as_ref().is_none_or(|(child, _)| child.has_ended())
+            && self.left_behind.is_empty()
+            && self.cgroup.is_some()
+            && !self.may_have_left()
+    }
+
+    /// Forgets a command of which nothing is left. It is reaped beside the start of the next one: the kernel takes a
+    /// tenth of a millisecond or two for that. The note in its cgroup stays until that of the next one replaces it.
+    pub(super) fn forget_ended(&mut self) {
+        self.left_group = None;
+        if let Some((mut child, _)) = self.running.take() {
+            // A member of its process group may have left the cgroup. Until the child is reaped, the group is its own.
+            child.signal(Signal::KILL);
+            tokio::spawn(async move {
+                // An error leaves nothing to wait for.
+                let _ = child.wait().await;
+            });
+        }
+    }
+
     /// How a command is stopped does not depend on how it was started: what a reload changed holds at once.
     fn configure_stop(&mut self) {
         let next = self.next_exec.borrow();

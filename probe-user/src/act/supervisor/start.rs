@@ -14,7 +14,7 @@ use crate::{
     descriptors,
     fact::ProcessKey,
     host::ProcReader,
-    spawn::{Child, spawn},
+    spawn::{Child, prepare},
 };
 
 /// A command that was started. It is killed if its start took so long that the supervisor has given it up.
@@ -32,26 +32,31 @@ impl Drop for Started {
     }
 }
 
+/// Starts a command. All that it takes is prepared before `wait`, which ends once the command may run.
 pub(super) fn start(
     exec: &Exec,
     open: impl Fn() -> Result<Opened, OutputError>,
+    wait: impl Fn(),
     cgroup: Option<&Path>,
     processes: &ProcReader,
 ) -> Result<Started, SupervisorError> {
-    let start = || start_once(exec, open(), cgroup, processes);
+    let start = || start_once(exec, open(), &wait, cgroup, processes);
     descriptors::reserved(start, SupervisorError::is_exhausted)
 }
 
 fn start_once(
     exec: &Exec,
     output: Result<Opened, OutputError>,
+    wait: impl Fn(),
     cgroup: Option<&Path>,
     processes: &ProcReader,
 ) -> Result<Started, SupervisorError> {
     let Opened { descriptor, followed } = output.map_err(SupervisorError::Output)?;
     let command = || exec.command.first().cloned().unwrap_or_default();
-    let child = spawn(exec, &descriptor, &descriptor, cgroup)
-        .map_err(|source| SupervisorError::Spawn { command: command(), source })?;
+    let failed = |source| SupervisorError::Spawn { command: command(), source };
+    let prepared = prepare(exec, &descriptor, &descriptor, cgroup).map_err(failed)?;
+    wait();
+    let child = prepared.start().map_err(failed)?;
     let Some(key) = processes.key_of(child.pid) else {
         return Err(SupervisorError::Gone { command: command(), pid: child.pid });
     };

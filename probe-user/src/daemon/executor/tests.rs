@@ -45,6 +45,7 @@ fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<A
         containers: Containers::new(&Default::default(), reader),
         container_states: Default::default(),
         connects_to_systemd: false,
+        starts: Threads::lasting("exec"),
         reports: mpsc::channel(1).0,
         removals: Vec::new(),
         prober: Prober::new(Clients::new().unwrap(), mpsc::channel(1).0, mpsc::channel(1).0),

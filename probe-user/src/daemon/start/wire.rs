@@ -19,6 +19,7 @@ use crate::{
         hook::Hooks,
         outward_heartbeat::OutwardHeartbeat,
     },
+    bounded_thread::Threads,
     clock::Timestamp,
     config::{Config, OnExit},
     daemon::{
@@ -193,6 +194,7 @@ fn executor(
         connects_to_systemd: false,
         supervised: Default::default(),
         orphans: None,
+        starts: Threads::lasting("exec"),
         reports: senders.supervisor.clone(),
         removals: Vec::new(),
         prober,

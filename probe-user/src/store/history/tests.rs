@@ -20,8 +20,8 @@ impl Stream {
 
     fn say(&mut self, fact: &Fact) -> EventId {
         let id = self.emitter.publish(fact, Timestamp::now());
-        let record = self.emitter.take_last().unwrap();
-        assert_eq!(self.emitter.take_last(), None);
+        let record = self.emitter.take_records().pop().unwrap();
+        assert_eq!(self.emitter.take_records(), []);
         self.history.take(record);
         id
     }
@@ -79,7 +79,7 @@ fn an_id_that_none_or_several_have_is_refused() {
 impl Stream {
     fn emitter_record(&mut self) -> Record {
         self.emitter.publish(&samples::incident(), Timestamp::now());
-        self.emitter.take_last().unwrap()
+        self.emitter.take_records().pop().unwrap()
     }
 }
 
