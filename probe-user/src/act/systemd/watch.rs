@@ -6,11 +6,13 @@
 use std::{
     collections::{BTreeSet, HashMap},
     convert::Infallible,
+    future::ready,
+    pin::pin,
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, stream};
-use tokio::sync::mpsc;
+use futures_util::{StreamExt, stream};
+use tokio::{sync::mpsc, time::sleep};
 use zbus::{Message, MessageStream, ObjectPath};
 
 use super::{
@@ -29,6 +31,10 @@ const MOST_RULES: usize = 256;
 
 /// The bus limits the pending replies of a connection (128 by default).
 const MAX_PENDING_READS: usize = 32;
+
+/// The shortest time between two reads. systemd answers each before it goes on with a job, and a restart sends a signal with
+/// each of its steps.
+const PACE: Duration = Duration::from_millis(5);
 
 /// Parts of the rules for signals.
 const SYSTEMD: &str = "type='signal',sender='org.freedesktop.systemd1'";
@@ -136,19 +142,19 @@ impl Watch {
         let mut dirty: BTreeSet<usize> = (0..self.units.len()).collect();
         loop {
             let renamed = self.read(systemd, std::mem::take(&mut dirty)).await?;
+            let mut next_read = pin!(sleep(PACE));
             if !renamed.is_empty() {
                 self.follow(renamed, &ear, &mut signals, &mut dirty).await?;
                 continue;
             }
-            let mut next = tokio::select! {
-                signal = signals.next() => signal,
-                () = self.changes.closed() => return Err(End::NoReceiver),
-            };
+            // All signals that are there come before the read.
             loop {
-                self.concerns(&received(next)?, &mut dirty)?;
-                match signals.next().now_or_never() {
-                    Some(signal) => next = signal,
-                    None => break,
+                tokio::select! {
+                    biased;
+                    signal = signals.next() => self.concerns(&received(signal)?, &mut dirty)?,
+                    () = &mut next_read, if !next_read.is_elapsed() => {}
+                    () = self.changes.closed() => return Err(End::NoReceiver),
+                    () = ready(()), if next_read.is_elapsed() && !dirty.is_empty() => break,
                 }
             }
         }
