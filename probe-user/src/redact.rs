@@ -40,6 +40,9 @@ pub fn redact_bytes(bytes: &[u8]) -> Vec<u8> {
 
 /// The text without what looks like a secret.
 fn by_context(text: &str) -> Cow<'_, str> {
+    if !may_announce_secret(text.as_bytes()) {
+        return Cow::Borrowed(text);
+    }
     let mut out: Option<String> = None;
     let mut shown = 0;
     let mut scan = Scan { text, at: 0, program: "", hide_next: None };
@@ -57,6 +60,25 @@ fn by_context(text: &str) -> Cow<'_, str> {
         None => Cow::Borrowed(text),
     }
 }
+
+/// Whether a text has a sign, an option or a scheme that can announce a secret. Most texts have none: then their words need
+/// no look.
+fn may_announce_secret(text: &[u8]) -> bool {
+    text.iter().enumerate().any(|(at, byte)| match byte {
+        b'=' | b':' | b'@' => true,
+        // The dash of `api-gateway` begins no option.
+        b'-' => {
+            !text[..at].last().is_some_and(|before| before.is_ascii_alphanumeric() || b"-_".contains(before))
+        }
+        b'b' | b'B' => {
+            text[at..].get(..BEARER.len()).is_some_and(|word| word.eq_ignore_ascii_case(BEARER.as_bytes()))
+        }
+        _ => false,
+    })
+}
+
+/// The scheme of `Authorization: Bearer TOKEN`, which some programs print alone.
+const BEARER: &str = "bearer";
 
 struct Scan<'a> {
     text: &'a str,
@@ -107,12 +129,17 @@ impl Scan<'_> {
         if let Some(program) = option::program(word) {
             self.program = program;
         }
+        if !may_announce_secret(word.as_bytes()) {
+            return None;
+        }
         match option::announced(self.program, word) {
             Some(Announced::Next(kind)) => self.hide_next = Some(kind),
             Some(Announced::From(from)) => return Some((start + from, end)),
             None => {}
         }
-        if let Some((from, to)) = url_secret(word) {
+        if word.contains('@')
+            && let Some((from, to)) = url_secret(word)
+        {
             return Some((start + from, start + to));
         }
         if let Some(value) = keyed_value(word) {
@@ -124,7 +151,7 @@ impl Scan<'_> {
             return Some((from, self.value_end(from, end)));
         }
         let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
-        if bare.eq_ignore_ascii_case("bearer")
+        if bare.eq_ignore_ascii_case(BEARER)
             || (bare.starts_with('-') && is_secret_name(bare.trim_start_matches('-')))
         {
             self.hide_next = Some(Kind::Whole);
@@ -147,7 +174,7 @@ impl Scan<'_> {
 
 /// `Authorization: Bearer X`: the scheme, before the secret itself.
 fn is_scheme_word(word: &str) -> bool {
-    ["bearer", "basic"].iter().any(|scheme| word.trim_matches(['"', '\'']).eq_ignore_ascii_case(scheme))
+    [BEARER, "basic"].iter().any(|scheme| word.trim_matches(['"', '\'']).eq_ignore_ascii_case(scheme))
 }
 
 /// The start of the value in a word of the form `name=value` or `name:value` with a secret's name.
@@ -178,15 +205,19 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
     const WHOLE: [&str; 9] =
         ["pwd", "pw", "pass", "token", "auth", "authorization", "pgpassword", "cookie", "bearer"];
     const NOT_THE_VALUE: [&str; 5] = ["file", "path", "stdin", "prompt", "name"];
-    let name = name.to_ascii_lowercase();
-    let mut parts = name.split(['-', '_', '.']).rev();
-    if parts.clone().next().is_some_and(|last| NOT_THE_VALUE.contains(&last)) {
+    let is_any =
+        |part: &[u8], words: &[&str]| words.iter().any(|word| part.eq_ignore_ascii_case(word.as_bytes()));
+    let mut parts = name.as_bytes().rsplit(|byte| b"-_.".contains(byte));
+    if parts.clone().next().is_some_and(|last| is_any(last, &NOT_THE_VALUE)) {
         return false;
     }
-    let joined: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let mut joined = String::with_capacity(name.len());
+    joined.extend(
+        name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| char::from(byte.to_ascii_lowercase())),
+    );
     ANYWHERE.iter().any(|secret| joined.contains(secret))
         || ENDING.iter().any(|secret| joined.ends_with(secret)) && joined != "bypass"
-        || parts.any(|part| WHOLE.contains(&part))
+        || parts.any(|part| is_any(part, &WHOLE))
 }
 
 /// Whether the value of this name in the query of a URL is a secret.
@@ -287,6 +318,8 @@ mod tests {
             ("cannot open u:p/w@unix(/run/db.sock)/x", "cannot open u:***@unix(/run/db.sock)/x"),
             ("REDIS_PW=x app --pw y --db-pw=z", "REDIS_PW=*** app --pw *** --db-pw=***"),
             ("curl --oauth2-bearer T h", "curl --oauth2-bearer *** h"),
+            ("it sent (BEARER abc def", "it sent (BEARER *** def"),
+            ("unknown option '-token' abc", "unknown option '-token' ***"),
             ("curl -b session=abc -H x h", "curl -b *** -H x h"),
             ("curl -bsession=abc --cookie a=b h", "curl -b*** --cookie *** h"),
             ("app --encryption-key K --signing_key=L", "app --encryption-key *** --signing_key=***"),

@@ -211,7 +211,7 @@ impl Written for Signal {
     fn schema() -> Schema {
         let names = (1..=31).map(signal_name).filter(|name| Self::read(name).is_some());
         let both: Vec<String> =
-            names.flat_map(|name| [name.trim_start_matches("SIG").to_owned(), name]).collect();
+            names.flat_map(|name| [name.trim_start_matches("SIG").to_owned(), name.into_owned()]).collect();
         words(&both.iter().map(String::as_str).collect::<Vec<_>>())
     }
 }

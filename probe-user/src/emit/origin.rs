@@ -69,8 +69,8 @@ impl Origin {
 
     pub fn agent(&self) -> wire::Agent {
         wire::Agent {
-            name: "hostprobe".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: "hostprobe".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
             ephemeral_id: self.ephemeral_id.clone(),
         }
     }

@@ -12,7 +12,9 @@ mod process;
 mod socket;
 mod watch;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, time::Duration};
+
+use jiff::fmt::temporal::DateTimePrinter;
 
 use super::{
     action::Action,
@@ -89,7 +91,7 @@ impl Renderer<'_> {
             Fact::Operator(report) => self.operator(&mut record, report),
             Fact::Loss { class, count, place } => self.loss(&mut record, class, *count, place),
         }
-        record.message = self.text(&record.message, room::MESSAGE);
+        record.message = self.message(record.message);
         record
     }
 
@@ -98,14 +100,14 @@ impl Renderer<'_> {
         let shape = action.shape();
         Record {
             timestamp: wall(at),
-            ecs: wire::Ecs { version: wire::ECS_VERSION.to_owned() },
-            schema_version: wire::SCHEMA_VERSION.to_owned(),
+            ecs: wire::Ecs { version: wire::ECS_VERSION.into() },
+            schema_version: wire::SCHEMA_VERSION.into(),
             event: wire::Event {
                 id: self.origin.event_id(id),
                 sequence: id.0,
                 kind: shape.kind,
-                category: vec![shape.category.to_owned()],
-                types: vec![shape.types.to_owned()],
+                category: vec![shape.category.into()],
+                types: vec![shape.types.into()],
                 action,
                 outcome: Outcome::Unknown,
                 provider: Provider::Engine,
@@ -151,6 +153,17 @@ impl Renderer<'_> {
     /// A text from outside hostprobe, without secrets and not too long.
     fn text(&self, text: &str, room: usize) -> String {
         clipped(&redact(text), self.fit(room))
+    }
+
+    /// The same for the event's sentence. Most are whole and without secrets, and need no copy.
+    fn message(&self, message: String) -> String {
+        let hidden = match redact(&message) {
+            Cow::Owned(shown) => Some(shown),
+            Cow::Borrowed(_) => None,
+        };
+        let shown = hidden.unwrap_or(message);
+        let room = self.fit(room::MESSAGE);
+        if shown.len() <= room { shown } else { clipped(&shown, room) }
     }
 
     /// The part of `room` that is left after the halvings.
@@ -220,7 +233,8 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
 
 /// A time in the format of events: RFC 3339, UTC, always nine digits of a second.
 pub(crate) fn wall(at: Timestamp) -> String {
-    format!("{:.9}", at.to_wall())
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(9));
+    PRINTER.timestamp_to_string(&at.to_wall())
 }
 
 /// A sentence from outside hostprobe, redacted and clipped.
@@ -234,15 +248,17 @@ pub(super) fn millis(duration: Duration) -> f64 {
 }
 
 /// A duration for people.
-fn rounded(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0 => format!("{} ms", duration.as_millis()),
-        1..60 => format!("{:.1} s", duration.as_secs_f64()),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..86_400 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
-    }
+fn rounded(duration: Duration) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        let seconds = duration.as_secs();
+        match seconds {
+            0 => write!(f, "{} ms", duration.as_millis()),
+            1..60 => write!(f, "{:.1} s", duration.as_secs_f64()),
+            60..3600 => write!(f, "{} min", seconds / 60),
+            3600..86_400 => write!(f, "{} h", seconds / 3600),
+            _ => write!(f, "{} d", seconds / 86_400),
+        }
+    })
 }
 
 /// Such as `1 service`, `2 services`.

@@ -1,8 +1,8 @@
 //! A bounded queue of lines and its writer thread, so that a slow reader never stalls detection.
 //!
 //! The queue is one buffer of whole lines. The writer takes all of it at once: a single line is written at once,
-//! and lines that come faster are written together. A pipe or a socket with room takes each line directly, which
-//! saves its reader the wake-up of the writer.
+//! and lines that come faster are written together, in a storm once a millisecond. A pipe or a socket with room takes
+//! each line directly, which saves its reader the wake-up of the writer.
 //!
 //! A part of the queue is kept for essential lines, those on incidents, restarts and alerts. They are queued in their
 //! order among the others, and are the last to be lost.

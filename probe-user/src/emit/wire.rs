@@ -29,6 +29,8 @@ pub use socket::*;
 pub use watch::*;
 pub use word::*;
 
+use std::borrow::Cow;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +54,7 @@ pub struct Record {
     pub ecs: Ecs,
     /// The version of this format.
     #[schemars(extend("const" = SCHEMA_VERSION))]
-    pub schema_version: String,
+    pub schema_version: Cow<'static, str>,
     /// The event's kind and its place in the stream.
     pub event: Event,
     /// The attention it deserves.
@@ -161,7 +163,7 @@ pub struct Record {
 pub struct Ecs {
     /// Its version.
     #[schemars(extend("const" = ECS_VERSION))]
-    pub version: String,
+    pub version: Cow<'static, str>,
 }
 
 /// The event's kind and its place in the stream.
@@ -176,10 +178,10 @@ pub struct Event {
     /// The broadest class.
     pub kind: Kind,
     /// ECS category.
-    pub category: Vec<String>,
+    pub category: Vec<Cow<'static, str>>,
     /// ECS type within the category.
     #[serde(rename = "type")]
-    pub types: Vec<String>,
+    pub types: Vec<Cow<'static, str>>,
     /// What happened.
     pub action: Action,
     /// Whether it reports a success or a failure.
@@ -246,9 +248,9 @@ pub struct Boot {
 #[serde(deny_unknown_fields)]
 pub struct Agent {
     /// `hostprobe`.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// Its version.
-    pub version: String,
+    pub version: Cow<'static, str>,
     /// Eight hexadecimal digits, new at each start of the daemon.
     pub ephemeral_id: String,
 }

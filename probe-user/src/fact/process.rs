@@ -79,11 +79,11 @@ impl Process {
 }
 
 /// A process's place for people: its pid, or, for pid 0, that the daemon's pid namespace has none for it.
-pub fn whereabouts(pid: u32) -> String {
-    match pid {
-        0 => "outside of this pid namespace".to_owned(),
-        pid => format!("pid {pid}"),
-    }
+pub fn whereabouts(pid: u32) -> impl fmt::Display {
+    fmt::from_fn(move |f| match pid {
+        0 => f.write_str("outside of this pid namespace"),
+        pid => write!(f, "pid {pid}"),
+    })
 }
 
 /// A signal that ends a process with a core dump, unless its kernel writes none.

@@ -1,15 +1,45 @@
 //! The names of signals.
 
+use std::borrow::Cow;
+
 /// A signal's name with its prefix, such as `SIGSEGV`; real-time signals count from `SIGRTMIN`.
-pub fn signal_name(number: u8) -> String {
+pub fn signal_name(number: u8) -> Cow<'static, str> {
     const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+        "SIGHUP",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGILL",
+        "SIGTRAP",
+        "SIGABRT",
+        "SIGBUS",
+        "SIGFPE",
+        "SIGKILL",
+        "SIGUSR1",
+        "SIGSEGV",
+        "SIGUSR2",
+        "SIGPIPE",
+        "SIGALRM",
+        "SIGTERM",
+        "SIGSTKFLT",
+        "SIGCHLD",
+        "SIGCONT",
+        "SIGSTOP",
+        "SIGTSTP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGURG",
+        "SIGXCPU",
+        "SIGXFSZ",
+        "SIGVTALRM",
+        "SIGPROF",
+        "SIGWINCH",
+        "SIGIO",
+        "SIGPWR",
+        "SIGSYS",
     ];
     match usize::from(number) {
-        at @ 1..=31 => format!("SIG{}", NAMES[at - 1]),
-        at @ 32..=64 => format!("SIGRTMIN+{}", at - 32),
-        _ => format!("signal {number}"),
+        at @ 1..=31 => NAMES[at - 1].into(),
+        at @ 32..=64 => format!("SIGRTMIN+{}", at - 32).into(),
+        _ => format!("signal {number}").into(),
     }
 }

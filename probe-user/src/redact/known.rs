@@ -4,10 +4,10 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     ops::Range,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{PoisonError, RwLock},
 };
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, BuildError};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE},
@@ -40,6 +40,9 @@ struct Known {
     beginnings: Vec<Beginning>,
     /// Searches for each of `beginnings`, in upper and lower case.
     search: AhoCorasick,
+    /// Searches for the first characters of each form, of which the end of a text may have cut off the rest.
+    cut_search: AhoCorasick,
+    longest_form: usize,
 }
 
 struct Beginning {
@@ -47,7 +50,7 @@ struct Beginning {
     is_word: bool,
 }
 
-static KNOWN: RwLock<Option<Arc<Known>>> = RwLock::new(None);
+static KNOWN: RwLock<Option<Known>> = RwLock::new(None);
 
 /// Has these secrets hidden in every text from now on.
 pub fn remember(secrets: impl IntoIterator<Item = String>) {
@@ -68,14 +71,23 @@ pub fn remember(secrets: impl IntoIterator<Item = String>) {
         let is_word = form.len() < SHORTEST_ANYWHERE && all.contains(form);
         texts.entry(text).or_insert(Beginning { forms: Vec::new(), is_word }).forms.push(number);
     }
-    let search = AhoCorasick::builder().ascii_case_insensitive(true).build(texts.keys());
-    match search {
-        Ok(search) => {
+    let first = forms.iter().map(|form| &form.as_bytes()[..SHORTEST_SECRET]);
+    match searcher(texts.keys()).and_then(|search| Ok((search, searcher(first)?))) {
+        Ok((search, cut_search)) => {
             let beginnings = texts.into_values().collect();
-            *known = Some(Arc::new(Known { secrets: all, forms, beginnings, search }));
+            let longest_form = forms.iter().map(String::len).max().unwrap_or_default();
+            *known = Some(Known { secrets: all, forms, beginnings, search, cut_search, longest_form });
         }
-        Err(error) => tracing::error!("configuration: its secrets cannot be searched for in texts: {error}"),
+        Err(error) => {
+            // The log searches its own lines for secrets.
+            drop(known);
+            tracing::error!("configuration: its secrets cannot be searched for in texts: {error}");
+        }
     }
+}
+
+fn searcher(texts: impl IntoIterator<Item: AsRef<[u8]>>) -> Result<AhoCorasick, BuildError> {
+    AhoCorasick::builder().ascii_case_insensitive(true).build(texts)
 }
 
 /// How much of a form of this length is hidden where the rest is missing.
@@ -144,8 +156,8 @@ pub(super) fn hide_in_bytes(bytes: &[u8]) -> Cow<'_, [u8]> {
 
 /// Where secrets are, in the order of their places. They may overlap.
 fn found(text: &[u8]) -> Vec<Range<usize>> {
-    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut found = known.map(|known| known.all_in(text)).unwrap_or_default();
+    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
+    let mut found = known.as_ref().map(|known| known.all_in(text)).unwrap_or_default();
     found.sort_by_key(|at| (at.start, at.end));
     found
 }
@@ -186,14 +198,13 @@ impl Known {
         while let Some(before) = text.strip_suffix("…".as_bytes()) {
             text = before;
         }
-        let longest = |form: &String| {
-            let most = text.len().min(form.len() - 1);
-            (SHORTEST_SECRET..=most)
-                .rev()
-                .find(|&length| text[text.len() - length..].eq_ignore_ascii_case(&form.as_bytes()[..length]))
-        };
-        let length = self.forms.iter().filter_map(longest).max()?;
-        Some(text.len() - length..text.len())
+        let last = text.len().saturating_sub(self.longest_form);
+        let is_cut = |rest: &[u8], form: &[u8]| rest.len() < form.len() && common(rest, form) == rest.len();
+        let mut starts =
+            self.cut_search.find_overlapping_iter(&text[last..]).map(|found| last + found.start());
+        let start =
+            starts.find(|start| self.forms.iter().any(|form| is_cut(&text[*start..], form.as_bytes())))?;
+        Some(start..text.len())
     }
 }
 

@@ -76,9 +76,29 @@ const USER_OPTIONS: [&str; 8] =
 /// The program that a word names, if it has options in the table.
 pub(super) fn program(word: &str) -> Option<&str> {
     let word = word.trim_matches(['"', '\'', '`', '(', ')', ';', '&', '|', '$']);
-    let name = word.rsplit('/').next().unwrap_or(word);
-    PROGRAM_OPTIONS.iter().any(|(programs, ..)| programs.contains(&name)).then_some(name)
+    let name = &word[word.bytes().rposition(|byte| byte == b'/').map_or(0, |slash| slash + 1)..];
+    let first = *name.as_bytes().first()?;
+    // Most words differ from all names in their length or their first letter.
+    let has_length =
+        LENGTHS[usize::from(first)].checked_shr(name.len() as u32).is_some_and(|lengths| lengths & 1 == 1);
+    let is_known = || PROGRAM_OPTIONS.iter().any(|(programs, ..)| programs.contains(&name));
+    (has_length && is_known()).then_some(name)
 }
+
+/// For each byte, the lengths of the names of programs that begin with it, a bit each.
+const LENGTHS: [u32; 256] = {
+    let (mut lengths, mut row) = ([0; 256], 0);
+    while row < PROGRAM_OPTIONS.len() {
+        let (programs, mut column) = (PROGRAM_OPTIONS[row].0, 0);
+        while column < programs.len() {
+            let name = programs[column].as_bytes();
+            lengths[name[0] as usize] |= 1 << name.len();
+            column += 1;
+        }
+        row += 1;
+    }
+    lengths
+};
 
 /// What a word of a program's command line announces.
 pub(super) fn announced(program: &str, word: &str) -> Option<Announced> {
@@ -86,7 +106,7 @@ pub(super) fn announced(program: &str, word: &str) -> Option<Announced> {
         return None;
     }
     for (programs, option, value) in PROGRAM_OPTIONS {
-        if !programs.contains(&program) || !word.starts_with(option) {
+        if program.is_empty() || !word.starts_with(option) || !programs.contains(&program) {
             continue;
         }
         match (word.len() > option.len(), value) {

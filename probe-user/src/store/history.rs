@@ -8,8 +8,8 @@ mod timeline;
 
 use std::collections::VecDeque;
 
-use entry::entry;
 pub use entry::{Entry, Further, What};
+use entry::{MESSAGE, entry};
 use surroundings::{Lately, Surroundings};
 use timeline::sequence;
 pub use timeline::{Explanation, Listed, NotOne, Timeline};
@@ -138,7 +138,7 @@ impl History {
             self.recent.pop_front();
         }
         let sequence = record.event.sequence;
-        let entry = entry(record);
+        let entry = entry(&record, MESSAGE);
         self.recent.push_back((sequence, entry.clone()));
         entry
     }

@@ -1,6 +1,6 @@
 //! Who took the memory, and who asked for an end.
 
-use super::{Renderer, millis, room};
+use super::{Renderer, millis, room, wall};
 use crate::{
     emit::wire,
     fact::{Account, Actor, Ancestor, Culprit, GrownGroup, GrownProcess, MemoryHolder, MemoryLimit},
@@ -57,7 +57,7 @@ impl Renderer<'_> {
         };
         wire::Actor {
             text: self.text(&actor.to_string(), room::DETAIL),
-            at: format!("{:.9}", actor.at.to_wall()),
+            at: wall(actor.at),
             process: wire::ActorProcess {
                 pid: actor.pid,
                 name: self.foreign_name(&actor.name),

@@ -1,5 +1,7 @@
 //! Events about processes: their exits and their listeners.
 
+use std::fmt::{self, Write as _};
+
 use super::{Renderer, counted, millis, room, rounded, wall};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
@@ -10,18 +12,21 @@ use crate::{
     },
 };
 
+/// Most sentences about the end of a process have fewer bytes.
+const MESSAGE_USUAL: usize = 128;
+
 impl Renderer<'_> {
     pub(super) fn process_exit(&self, record: &mut Record, exit: &ProcessExit, of: Option<Membership>) {
-        let (well, how) = self.ending(exit);
+        let well = matches!(exit.status, ExitStatus::Code(0));
+        record.message.reserve(MESSAGE_USUAL);
+        let (subject, how) = (self.subject(&exit.process, of), ending(exit));
+        // A String takes all that is written to it.
+        let _ = write!(record.message, "{subject} {how} after {}", rounded(exit.uptime()));
         // The kernel's own words of a place are for programs: a build id, an offset.
         let is_named = |site: &&CrashSite| site.place().is_some_and(|place| place.module.is_some());
-        let site = exit.crash.as_deref().filter(is_named).map(|site| format!("; it {}", site.words()));
-        record.message = format!(
-            "{} {how} after {}{}",
-            self.subject(&exit.process, of),
-            rounded(exit.uptime()),
-            site.unwrap_or_default()
-        );
+        if let Some(site) = exit.crash.as_deref().filter(is_named) {
+            let _ = write!(record.message, "; it {}", site.words());
+        }
         record.event.outcome = if well { Outcome::Success } else { Outcome::Failure };
         record.log.level = match of {
             Some(Membership { main: true, .. }) if !well => Level::Error,
@@ -177,50 +182,52 @@ impl Renderer<'_> {
         wire::ExitSignal { number, name: signal_name(number), core_dumped, sender }
     }
 
-    /// Whether a process exited with success, and how it ended, for people.
-    fn ending(&self, exit: &ProcessExit) -> (bool, String) {
-        match (exit.status, exit.killer()) {
-            (ExitStatus::Code(code), _) => {
-                let asked = match (exit.sent_signal, &exit.sender) {
-                    (Some(number), Some(Sender::Process { pid, name, .. })) => {
-                        format!(" on {} from {name} ({})", signal_name(number), whereabouts(*pid))
-                    }
-                    (_, _) => String::new(),
-                };
-                (code == 0, format!("exited with code {code}{asked}"))
-            }
-            (ExitStatus::Unknown, _) => (false, "ended with an unknown status".to_owned()),
-            (status @ ExitStatus::Signal { .. }, _) if exit.oom => {
-                (false, format!("was killed by the OOM killer ({status})"))
-            }
-            (status @ ExitStatus::Signal { .. }, Some(Sender::Process { pid, name, user_id, unit, .. })) => {
-                let unit = unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
-                let place = whereabouts(*pid);
-                (false, format!("was killed by {status} from {name} ({place}, uid {user_id}{unit})"))
-            }
-            (status @ ExitStatus::Signal { .. }, Some(Sender::Itself)) => {
-                (false, format!("ended itself with {status}"))
-            }
-            (status @ ExitStatus::Signal { .. }, Some(Sender::Kernel)) => {
-                (false, format!("was ended by the kernel with {status}"))
-            }
-            (status @ ExitStatus::Signal { .. }, None) => (false, format!("was ended by {status}")),
-        }
-    }
-
     /// A process, as the subject of a sentence.
-    fn subject(&self, process: &Process, of: Option<Membership>) -> String {
+    fn subject(&self, process: &Process, of: Option<Membership>) -> impl fmt::Display {
         let pid = process.key.pid;
-        match of {
+        fmt::from_fn(move |f| match of {
             Some(Membership { service, main: true }) => {
-                format!("{} (pid {pid})", self.names.service(service))
+                write!(f, "{} (pid {pid})", self.names.service(service))
             }
             Some(Membership { service, main: false }) => {
-                format!("{} (pid {pid}, a process of {})", process.name, self.names.service(service))
+                write!(f, "{} (pid {pid}, a process of {})", process.name, self.names.service(service))
             }
-            None => format!("{} (pid {pid})", process.name),
-        }
+            None => write!(f, "{} (pid {pid})", process.name),
+        })
     }
+}
+
+/// How a process ended, for people.
+fn ending(exit: &ProcessExit) -> impl fmt::Display {
+    fmt::from_fn(|f| match (exit.status, exit.killer()) {
+        (ExitStatus::Code(code), _) => {
+            write!(f, "exited with code {code}")?;
+            match (exit.sent_signal, &exit.sender) {
+                (Some(number), Some(Sender::Process { pid, name, .. })) => {
+                    write!(f, " on {} from {name} ({})", signal_name(number), whereabouts(*pid))
+                }
+                (_, _) => Ok(()),
+            }
+        }
+        (ExitStatus::Unknown, _) => f.write_str("ended with an unknown status"),
+        (status @ ExitStatus::Signal { .. }, _) if exit.oom => {
+            write!(f, "was killed by the OOM killer ({status})")
+        }
+        (status @ ExitStatus::Signal { .. }, Some(Sender::Process { pid, name, user_id, unit, .. })) => {
+            write!(f, "was killed by {status} from {name} ({}, uid {user_id}", whereabouts(*pid))?;
+            if let Some(unit) = unit {
+                write!(f, ", {unit}")?;
+            }
+            f.write_str(")")
+        }
+        (status @ ExitStatus::Signal { .. }, Some(Sender::Itself)) => {
+            write!(f, "ended itself with {status}")
+        }
+        (status @ ExitStatus::Signal { .. }, Some(Sender::Kernel)) => {
+            write!(f, "was ended by the kernel with {status}")
+        }
+        (status @ ExitStatus::Signal { .. }, None) => write!(f, "was ended by {status}"),
+    })
 }
 
 /// An amount of memory for people.

@@ -1,6 +1,9 @@
 use std::{io, sync::mpsc};
 
-use super::*;
+use super::{
+    writer::{PACE, UNPACED},
+    *,
+};
 
 /// A destination that shows each write to the test and answers as scripted.
 struct Scripted {
@@ -74,6 +77,23 @@ fn unflushed_lines_wait_for_a_flush_or_another_line_or_their_bytes() {
     drop(answer);
     assert_eq!(sink.shutdown(PATIENCE), 0);
     assert_eq!(written.recv().unwrap(), b"5\n", "the end flushes too");
+}
+
+#[test]
+fn in_a_storm_lines_are_written_at_a_pace_and_the_end_does_not_wait() {
+    let began = Instant::now();
+    let (sink, written, answer) = scripted(QueueLimits::default());
+    drop(answer);
+    let paced = 32;
+    for _ in 0..UNPACED + paced {
+        sink.push(b"x\n");
+        assert_eq!(written.recv().unwrap(), b"x\n");
+    }
+    assert!(began.elapsed() >= PACE * paced, "{:?}", began.elapsed());
+    sink.push(b"1\n");
+    sink.push(b"2\n");
+    assert_eq!(sink.shutdown(PATIENCE), 0);
+    assert_eq!(written.into_iter().flatten().collect::<Vec<_>>(), b"1\n2\n");
 }
 
 #[test]

@@ -16,14 +16,23 @@ const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// The part of a buffer that stays allocated after a storm, in bytes.
 const KEPT: usize = 64 * 1024;
 
+/// How often lines are written in a storm. A write of each line would wake the writer for each, which costs more than to render
+/// it.
+pub(super) const PACE: Duration = Duration::from_millis(1);
+
+/// So many writes may follow each other at once, as for an incident and what is done about it, before they are paced.
+pub(super) const UNPACED: u32 = 64;
+
 pub(super) struct Writer<D> {
     shared: Arc<Shared>,
     destination: D,
+    /// When the next batch may be written.
+    due: Instant,
 }
 
 impl<D: Destination> Writer<D> {
     pub(super) fn new(shared: Arc<Shared>, destination: D) -> Self {
-        Self { shared, destination }
+        Self { shared, destination, due: earliest(Instant::now()) }
     }
 
     /// Writes until the sink is shut down or dropped.
@@ -32,16 +41,13 @@ impl<D: Destination> Writer<D> {
         let mut lines = Vec::new();
         while self.take(&mut lines) {
             self.deliver(&lines);
-            // The two buffers swap with each batch, so both shrink after a storm.
-            lines.clear();
-            lines.shrink_to(KEPT);
         }
         let mut queue = self.shared.lock();
         queue.ended = true;
         self.shared.ended.notify_all();
     }
 
-    /// Waits for lines and takes all of them. False at the end of the sink.
+    /// Waits for lines and takes all of them: at once, or in a storm with those that come soon. False at the end of the sink.
     fn take(&mut self, lines: &mut Vec<u8>) -> bool {
         lines.clear();
         let shared = Arc::clone(&self.shared);
@@ -56,6 +62,14 @@ impl<D: Destination> Writer<D> {
                 continue;
             }
             if !queue.waiting.is_empty() && (!queue.unflushed || queue.deadline.is_some()) {
+                let now = Instant::now();
+                let early = self.due.saturating_duration_since(now);
+                if !early.is_zero() && queue.deadline.is_none() {
+                    (queue, _) =
+                        shared.work.wait_timeout(queue, early).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+                self.due = self.due.max(earliest(now)) + PACE;
                 std::mem::swap(&mut queue.waiting, lines);
                 queue.taken_bytes = lines.len();
                 queue.taken_lines = std::mem::take(&mut queue.waiting_lines);
@@ -65,6 +79,9 @@ impl<D: Destination> Writer<D> {
             if queue.deadline.is_some() {
                 return false;
             }
+            // The two buffers swap with each batch, so both shrink after a storm.
+            lines.shrink_to(KEPT);
+            queue.waiting.shrink_to(KEPT);
             queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -142,6 +159,11 @@ impl<D: Destination> Writer<D> {
         queue.unflushed = false;
         (queue.taken_bytes, queue.taken_lines, queue.waiting_lines) = (0, 0, 0);
     }
+}
+
+/// Where a pace begins that allows [`UNPACED`] writes at once.
+fn earliest(now: Instant) -> Instant {
+    now.checked_sub(PACE * (UNPACED - 1)).unwrap_or(now)
 }
 
 fn count(lines: &[u8]) -> usize {

@@ -1,6 +1,6 @@
 //! Processes, their containers, and their exits.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,7 @@ pub struct ExitSignal {
     /// Its number.
     pub number: u8,
     /// Its name, such as `SIGSEGV`.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// Whether the kernel wrote, or tried to write, a core dump.
     pub core_dumped: bool,
     /// The sender, if known.

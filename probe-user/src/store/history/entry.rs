@@ -47,14 +47,15 @@ pub struct Entry {
     pub message: String,
 }
 
-pub(super) fn entry(record: Record) -> Entry {
+/// The entry of an event, with at most so many bytes of its message.
+pub(super) fn entry(record: &Record, most: usize) -> Entry {
     Entry {
-        id: record.event.id,
-        timestamp: record.timestamp,
+        id: record.event.id.clone(),
+        timestamp: record.timestamp.clone(),
         after_ms: 0.0,
         action: What::Event(record.event.action),
-        service: record.service.map(|service| service.name),
+        service: record.service.as_ref().map(|service| service.name.clone()),
         evidence: false,
-        message: clipped(&record.message, MESSAGE),
+        message: clipped(&record.message, most),
     }
 }

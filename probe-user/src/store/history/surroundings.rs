@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, What, entry};
-use crate::emit::{action::Action, clipped, wire::Record};
+use crate::emit::{action::Action, wire::Record};
 
 /// How long before a fault an event may matter, in microseconds.
 pub(super) const BEFORE_US: i64 = 60_000_000;
@@ -42,8 +42,7 @@ impl Lately {
             return None;
         }
         let at = micros(&record.timestamp)?;
-        let mut entry = entry(record.clone());
-        entry.message = clipped(&entry.message, SHORT);
+        let entry = entry(record, SHORT);
         if self.events.len() == LATELY {
             self.events.pop_front();
         }

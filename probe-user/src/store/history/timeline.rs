@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    entry::{Entry, Further, What, entry},
+    entry::{Entry, Further, MESSAGE, What, entry},
     surroundings::{self, Surroundings},
 };
 use crate::emit::{
@@ -176,7 +176,7 @@ impl Timeline {
         } else if record.event.action == Action::RestartRequest {
             self.hold = None;
         }
-        self.step(entry(record));
+        self.step(entry(&record, MESSAGE));
     }
 
     /// The incident as an event about it has it.
@@ -186,7 +186,7 @@ impl Timeline {
             self.until = Some(record.timestamp.clone());
             self.hold = None;
         }
-        self.step(entry(record));
+        self.step(entry(&record, MESSAGE));
     }
 
     pub(super) fn step(&mut self, entry: Entry) {
