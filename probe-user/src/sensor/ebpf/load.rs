@@ -1,6 +1,7 @@
 //! Loads the eBPF object into the kernel: its globals, its maps, then each program by itself.
 
 mod attach;
+mod constants;
 
 use std::{path::PathBuf, thread};
 
@@ -87,18 +88,23 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     let resolved = resolved.map_err(LoadError::Btf)?;
     let log_level = if options.log { u8::MAX } else { 0 };
     configure(&mut loader, options, &log_level, &resolved);
+    let mut values = resolved.globals.clone();
+    values.extend([("PROBER", options.prober), ("PIDNS_LEVEL", 0), ("PIDNS_INODE", 0)]);
+    values.insert(aya_log::LEVEL, log_level.into());
     let (level, inode);
     if let Some(it) = namespace::other_than_initial(&paths.pid_namespace) {
         let ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
         (level, inode) = (namespace::level(ebpf, &resolved)?, it);
         loader.override_global("PIDNS_LEVEL", &level, true).override_global("PIDNS_INODE", &inode, true);
+        values.extend([("PIDNS_LEVEL", level), ("PIDNS_INODE", inode)]);
     }
     let wanted = |hook| attach::ruled_out(hook, options, &resolved).is_none();
-    let mut ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
+    let mut ebpf = loader.load(&constants::inline(OBJECT, &values)).map_err(permission_or_object)?;
     attach::verify(&mut ebpf, wanted);
     if !attach::accepts_typed_reads(&mut ebpf, &resolved, wanted) {
         loader.override_global(IS_TYPED, &0_u32, true);
-        ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
+        values.insert(IS_TYPED, 0);
+        ebpf = loader.load(&constants::inline(OBJECT, &values)).map_err(permission_or_object)?;
         attach::verify(&mut ebpf, wanted);
     }
 
