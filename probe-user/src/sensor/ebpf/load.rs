@@ -32,6 +32,9 @@ use super::{
 /// The compiled programs: `cargo xtask build-ebpf` builds them from `probe-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/hostprobe.bpf.o");
 
+/// The section of the prefilter, which the loader makes a map of.
+const PREFILTER: &str = ".bss.prefilter";
+
 /// The files that a load reads.
 pub struct Paths {
     pub btf: PathBuf,
@@ -116,9 +119,9 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
         map(&mut ebpf, "WATCHED_CGROUP")?,
         map(&mut ebpf, "WATCHED_PORT")?,
         Owners::new(map(&mut ebpf, "WATCHED_OWNERS")?),
-        Owners::new(map(&mut ebpf, "OWNERS")?),
-        Prefilter::new(map(&mut ebpf, "PREFILTER")?)
-            .map_err(|source| LoadError::Map { name: "PREFILTER", source })?,
+        map(&mut ebpf, "OWNERS")?,
+        Prefilter::new(map(&mut ebpf, PREFILTER)?)
+            .map_err(|source| LoadError::Map { name: PREFILTER, source })?,
     );
     let errors = ErrorCounts::new(map(&mut ebpf, "ERRORS")?);
     let faults = FaultCounts::new(map(&mut ebpf, "FAULTS")?);
@@ -126,7 +129,6 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     let signals = SentSignals::new(map(&mut ebpf, "SIGNALS")?);
     let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
     let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
-    let owners_balance: PerCpuArray<_, u64> = map(&mut ebpf, "OWNERS_BALANCE")?;
 
     let mut coverage = attach::attach_all(&mut ebpf, options, &resolved);
     let symbols = symbols.finish().or_copy(stack::COPY.as_ref());
@@ -136,7 +138,7 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     }
     let attached = coverage.iter().filter(|it| it.attached).map(|it| it.hook);
     let missed = Missed::of(&ebpf, attached);
-    let tally = Tally::new(drops, exits, owners_balance);
+    let tally = Tally::new(drops, exits);
     Ok(Loaded {
         ebpf,
         coverage,
