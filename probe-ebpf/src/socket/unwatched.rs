@@ -114,19 +114,18 @@ unsafe fn place_of(row: *mut Row, marked: impl Fn(u64) -> u64) -> u64 {
 
 /// The same number, of which the verifier knows the bounds only. It would follow each place to the end of the program.
 ///
-/// The verifier tracks a number on the stack if it begins where a register's would.
+/// The verifier tracks a number on the stack, but not one that was written in pieces.
 #[inline(always)]
 fn any_of(place: u64) -> u64 {
-    #[repr(C, align(8))]
-    struct Stack {
-        register: u8,
-        place: u8,
-    }
-    let mut stack = Stack { register: 0, place: 0 };
-    let there = &raw mut stack.place;
-    // SAFETY: the place is on this program's stack. 0 is a number that the verifier would know.
+    #[repr(C, align(2))]
+    struct Pieces([u8; 2]);
+    let mut pieces = Pieces([0; 2]);
+    let there = (&raw mut pieces).cast::<u8>();
+    // SAFETY: both pieces and the whole are on this program's stack. A sum of zeros would be known.
     unsafe {
         there.write_volatile(place as u8 + 1);
-        u64::from(there.read_volatile()).wrapping_sub(1) & (OWNERS_PLACES as u64 - 1)
+        there.add(1).write_volatile(0);
+        u64::from(u16::from_le(there.cast::<u16>().read_volatile())).wrapping_sub(1)
+            & (OWNERS_PLACES as u64 - 1)
     }
 }

@@ -87,6 +87,7 @@ fn range((offset, size): (u64, u64)) -> Range<usize> {
 /// Replaces a read of a global, whose address is loaded by the instruction `at`. Returns whether the address is not needed
 /// any more.
 fn replace(code: &mut [Instruction], at: usize, value: u32) -> bool {
+    let next = code.get(at + 3).copied();
     let Some([address, rest_of_address, load]) = code.get_mut(at..at + 3) else { return false };
     let (base, from, to) = (address[1] & 0xf, load[1] >> 4, load[1] & 0xf);
     let is_read = address[0] == LOAD_ADDRESS && from == base && load[2..4] == [0, 0];
@@ -97,8 +98,9 @@ fn replace(code: &mut [Instruction], at: usize, value: u32) -> bool {
     };
     let [a, b, c, d] = value.to_le_bytes();
     *load = [MOVE_NUMBER, to, 0, 0, a, b, c, d];
-    // Another register may still hold the address for a later read.
-    if to != base {
+    // The register may keep the address for a later read, unless it is overwritten at once.
+    let is_overwritten = next.is_some_and(|next| next[0] == LOAD_ADDRESS && next[1] & 0xf == base);
+    if to != base && !is_overwritten {
         return false;
     }
     (*address, *rest_of_address) = (NOTHING, NOTHING);
@@ -142,6 +144,15 @@ mod tests {
         let mut read = code([LOAD_WORD, 0x12, 0, 0, 0, 0, 0, 0]);
         assert!(!replace(&mut read, 0, 0x0102));
         assert_eq!(read, [ADDRESS_IN_1[0], ADDRESS_IN_1[1], [MOVE_NUMBER, 2, 0, 0, 2, 1, 0, 0]]);
+    }
+
+    #[test]
+    fn an_address_that_is_overwritten_goes() {
+        let read = code([LOAD_WORD, 0x12, 0, 0, 0, 0, 0, 0]);
+        let mut reads = [read, read].concat();
+        assert!(replace(&mut reads, 0, 1) && !replace(&mut reads, 3, 2));
+        assert_eq!(reads[..3], [NOTHING, NOTHING, [MOVE_NUMBER, 2, 0, 0, 1, 0, 0, 0]]);
+        assert_eq!(reads[3..5], ADDRESS_IN_1);
     }
 
     #[test]
