@@ -13,3 +13,4 @@ mod queue;
 mod retransmit;
 mod sock;
 mod state;
+mod unwatched;

@@ -41,10 +41,12 @@ pub enum DropClass {
     HostFaultThrottled = 16,
     /// The bulk ring was half full for the memory of a stack.
     CrashMemory = 17,
+    /// No room for the owner of an unwatched process's connection: it displaced another one from its row of `OWNERS`.
+    SocketOwnerUnwatched = 18,
 }
 
 /// Number of [`DropClass`] classes.
-pub const DROP_CLASSES: u32 = 18;
+pub const DROP_CLASSES: u32 = 19;
 
 /// Index into the map `EXITS`: exits of thread groups that a record was wanted for. Each exit is counted once.
 pub const EXITS_WANTED: u32 = 0;

@@ -11,8 +11,10 @@ pub const HIERARCHY_MEMORY_V1: u64 = 1;
 pub const DESCENDANTS_MAX: u32 = 16384;
 /// Connections of watched processes whose owners `WATCHED_OWNERS` holds at a time.
 pub const WATCHED_OWNERS_MAX: u32 = 16384;
-/// Connections of all other processes whose owners `OWNERS` holds at a time.
-pub const OWNERS_MAX: u32 = 16384;
+/// Rows of `OWNERS`, which holds the owners of all other processes' connections: a power of two.
+pub const OWNERS_ROWS: u32 = 4096;
+/// Places in a row: as many as an address of eight bytes has free bits for.
+pub const OWNERS_PLACES: usize = 8;
 /// The unit of [`Descendant::start`] in nanoseconds: a tick of `/proc/PID/stat`. The daemon knows no finer start of the
 /// processes that began before it.
 pub const START_UNIT_NS: u64 = 10_000_000;

@@ -14,9 +14,9 @@ static CONNECTED: LruHashMap<PeerKey, u64> = LruHashMap::with_max_entries(4096, 
 /// A connection that a process of this host asked for is established.
 #[inline(always)]
 pub fn on_connected(socket: u64) {
-    let Some((owner, _)) = owner::of(socket) else { return };
-    // SAFETY: the lookup returned a valid entry.
-    let owner = unsafe { *owner };
+    let noted = owner::of(socket);
+    let Some(owner) = noted.owner() else { return };
+    let owner = *owner;
     if probes::is_prober(owner.tgid) {
         probes::on_open(&sock::port_key(socket, sock::local_port(socket)));
         return;

@@ -53,25 +53,23 @@ pub fn on_close(socket: u64, from: u32) {
     let errno: u32 = read(socket, &OFF_SOCK_ERR);
     let noted = owner::of(socket);
     if errno != 0 && !(errno == ECONNRESET && FINISHED >> (from & 63) & 1 == 1) {
-        on_failure(socket, from, errno, noted.map(|(owner, _)| owner));
+        on_failure(socket, from, errno, noted.owner());
     }
-    if let Some((owner, is_in_watched)) = noted {
-        // SAFETY: the lookup returned a valid entry.
-        if probes::is_prober(unsafe { (*owner).tgid }) {
+    if let Some(owner) = noted.owner() {
+        if probes::is_prober(owner.tgid) {
             probes::on_close(&sock::port_key(socket, sock::local_port(socket)));
         }
-        owner::forget(socket, is_in_watched);
+        owner::forget(socket, &noted);
     }
 }
 
 #[inline(always)]
-fn on_failure(socket: u64, from: u32, errno: u32, noted: Option<*const Owner>) {
+fn on_failure(socket: u64, from: u32, errno: u32, noted: Option<&Owner>) {
     let local = sock::port_key(socket, sock::local_port(socket));
     let (owner, direction) = match noted {
-        // SAFETY: the lookup returned a valid entry.
-        Some(owner) => (unsafe { *owner }, OUTBOUND),
+        Some(owner) => (*owner, OUTBOUND),
         None => match owner::listener(&local) {
-            // SAFETY: as above. The time since which it listens says nothing about the connection.
+            // SAFETY: the lookup returned a valid entry. The time since which it listens says nothing about the connection.
             Some(listener) => (Owner { since_ns: 0, ..unsafe { (*listener).owner } }, INBOUND),
             None => (Owner::UNKNOWN, INBOUND),
         },

@@ -4,14 +4,16 @@
 //! process is unrelated. So the owner is noted at the start. An accepted socket has no owner of its own: its owner is that
 //! of the listener.
 
+use core::ptr;
+
 use aya_ebpf::{
-    bindings::BPF_NOEXIST,
     helpers::bpf_ktime_get_boot_ns,
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray},
+    maps::{HashMap, LruHashMap},
 };
-use probe_abi::{DropClass, OWNERS_MAX, PortKey, WATCHED_OWNERS_MAX};
+use probe_abi::{DropClass, PortKey, WATCHED_OWNERS_MAX};
 
+use super::unwatched;
 use crate::{
     cgroup::{self, Cgroups},
     ring, task, watch,
@@ -40,19 +42,9 @@ pub struct Listener {
 }
 
 /// The watched process that asked for a connection, by the address of the socket. No other process can take the room of
-/// these: the map evicts nothing. What it has no room for is counted, and goes to `OWNERS`.
+/// these: the map evicts nothing. What it has no room for is counted, and goes to those of unwatched processes.
 #[map]
 static WATCHED_OWNERS: HashMap<u64, Owner> = HashMap::with_max_entries(WATCHED_OWNERS_MAX, 0);
-
-/// The same of unwatched processes: the daemon may begin to watch one while its connections last. If there are more than
-/// fit, the map evicts the least recently used ones.
-#[map]
-static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(OWNERS_MAX, 0);
-
-/// How many entries `OWNERS` would have if it evicted none: those added less those removed, over all CPUs. The kernel does
-/// not say what it evicts. What this is above the map's size was evicted.
-#[map]
-static OWNERS_BALANCE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Listeners by port. Of several listeners on one port, the last.
 #[map]
@@ -109,55 +101,53 @@ pub fn on_connecting(socket: u64) {
     let owner = Owner::typed_current();
     if owner.is_watched() {
         if WATCHED_OWNERS.insert(&socket, &owner, 0).is_ok() {
-            // Of an earlier socket at this address, whose close was missed. A lookup takes no lock.
-            if OWNERS.get_ptr(socket).is_some() {
-                remove_unwatched(socket);
-            }
+            // Of an earlier socket at this address, whose close was missed.
+            unwatched::remove(socket);
             return;
         }
         ring::count_drop(DropClass::SocketOwner);
     }
-    if OWNERS.insert(&socket, &owner, u64::from(BPF_NOEXIST)).is_ok() {
-        add_to_balance(1);
-    } else {
-        let _ = OWNERS.insert(&socket, &owner, 0);
+    unwatched::insert(socket, &owner);
+}
+
+/// The process that asked for the connection of a socket.
+pub struct Noted {
+    /// Null if there is none.
+    owner: *const Owner,
+    /// What marks its place among those of unwatched processes; null if it is in `WATCHED_OWNERS`.
+    mark: *mut u64,
+}
+
+impl Noted {
+    #[inline(always)]
+    pub fn owner(&self) -> Option<&Owner> {
+        // SAFETY: the lookup returned a valid entry. It may be given to another socket, but it is never unmapped.
+        unsafe { self.owner.as_ref() }
     }
 }
 
 #[inline(always)]
-fn remove_unwatched(socket: u64) {
-    if OWNERS.remove(socket).is_ok() {
-        // An entry that was added on one CPU may be removed on another, so that only the sum makes sense.
-        add_to_balance(u64::MAX);
+pub fn of(socket: u64) -> Noted {
+    let (mark, owner) = unwatched::find(socket);
+    if owner.is_null() {
+        return Noted { owner: WATCHED_OWNERS.get_ptr(socket).unwrap_or(ptr::null()), mark };
     }
+    Noted { owner, mark }
 }
 
-/// A plain store suffices, as in [`ring::increment`].
+/// Removes a closed socket, whose address another one may get soon.
 #[inline(always)]
-fn add_to_balance(count: u64) {
-    if let Some(balance) = OWNERS_BALANCE.get_ptr_mut(0) {
-        // SAFETY: the lookup returned a valid slot of this CPU.
-        unsafe { *balance = (*balance).wrapping_add(count) };
+pub fn forget(socket: u64, noted: &Noted) {
+    if !noted.mark.is_null() {
+        let is_watched = noted.owner().is_some_and(Owner::is_watched);
+        // SAFETY: the mark is from the lookup.
+        unsafe { unwatched::free(noted.mark) };
+        // The daemon copies the connections of a process that it begins to watch.
+        if !is_watched {
+            return;
+        }
     }
-}
-
-/// The process that asked for the connection of a socket, and whether `WATCHED_OWNERS` has it.
-#[inline(always)]
-pub fn of(socket: u64) -> Option<(*const Owner, bool)> {
-    match OWNERS.get_ptr(socket) {
-        Some(owner) => Some((owner, false)),
-        None => WATCHED_OWNERS.get_ptr(socket).map(|owner| (owner, true)),
-    }
-}
-
-/// Removes a closed socket, whose address another one may get soon, from the map that has it.
-#[inline(always)]
-pub fn forget(socket: u64, is_in_watched: bool) {
-    if is_in_watched {
-        let _ = WATCHED_OWNERS.remove(socket);
-    } else {
-        remove_unwatched(socket);
-    }
+    let _ = WATCHED_OWNERS.remove(socket);
 }
 
 #[inline(always)]

@@ -31,8 +31,9 @@ pub fn on_established(socket: u64) {
     let Some(listener) = owner::listener(&key) else { return };
     // An inbound socket has no owner of its own. An entry here is of an earlier socket at the same address, whose close was
     // missed: the kernel does not run a program on a CPU that is already running it.
-    if let Some((_, is_in_watched)) = owner::of(socket) {
-        owner::forget(socket, is_in_watched);
+    let noted = owner::of(socket);
+    if noted.owner().is_some() {
+        owner::forget(socket, &noted);
     }
     // SAFETY: the lookup returned a valid entry; an eviction may give it to another listener, never unmap it.
     let (owner, listening) = unsafe { ((*listener).owner, (*listener).socket) };

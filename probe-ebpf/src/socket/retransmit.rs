@@ -17,9 +17,9 @@ static RETRANSMITS: LruPerCpuHashMap<PeerKey, Retransmits> = LruPerCpuHashMap::w
 #[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb(ctx: RawTracePointContext) -> i32 {
     let socket = ctx.arg::<u64>(0);
-    let Some((owner, _)) = owner::of(socket) else { return 0 };
-    // SAFETY: the lookup returned a valid entry.
-    let owner = unsafe { *owner };
+    let noted = owner::of(socket);
+    let Some(owner) = noted.owner() else { return 0 };
+    let owner = *owner;
     if probes::is_prober(owner.tgid) || !owner.is_watched() {
         return 0;
     }

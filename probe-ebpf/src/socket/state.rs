@@ -9,6 +9,7 @@ use super::{
 
 /// Program for the raw tracepoint `inet_sock_set_state(sock, int oldstate, int newstate)`.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+#[inline(always)]
 pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
     let from = ctx.arg::<u64>(1) as u32;
     let to = ctx.arg::<u64>(2) as u32;

@@ -38,7 +38,7 @@ const TABLES: [Known; 6] = [
 ];
 
 /// The eBPF maps, as far as the kernel keeps their names.
-const MAPS: [Known; 22] = [
+const MAPS: [Known; 20] = [
     Known(
         "URGENT",
         "deaths, OOM kills, errors not yet read",
@@ -69,7 +69,6 @@ const MAPS: [Known; 22] = [
         "living processes of services",
         "later ones are known by parent and cgroup alone, and counted: `stream.loss`",
     ),
-    Known("PREFILTER", "nothing", "bits of what the maps above may contain: more of them cost a lookup each"),
     Known("SIGNALS", "signals sent lately", "the oldest goes: a death that late lacks its sender"),
     Known(
         "ENDED",
@@ -83,9 +82,8 @@ const MAPS: [Known; 22] = [
     ),
     Known(
         "OWNERS",
-        "connections of everything else",
-        "the one heard of longest ago loses its owner: its errors belong to no service, and it is counted (`stream.loss`). \
-         Those of a process that becomes watched move to the map of watched ones within a second",
+        "connections of everything else, eight in a row",
+        "one of eight loses its owner: its errors belong to no service, and it is counted (`stream.loss`). Those of a process that becomes watched move to the map of watched ones within a second",
     ),
     Known(
         "LISTENERS",
@@ -116,7 +114,6 @@ const MAPS: [Known; 22] = [
     ),
     Known("DROPS", "nothing", "counters"),
     Known("EXITS", "nothing", "counters"),
-    Known("OWNERS_BALANCE", "nothing", "counters"),
     Known("AYA_LOGS", "debug lines, if asked for", "the line is lost"),
 ];
 

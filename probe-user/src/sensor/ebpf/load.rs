@@ -1,6 +1,7 @@
 //! Loads the eBPF object into the kernel: its globals, its maps, then each program by itself.
 
 mod attach;
+mod constants;
 
 use std::{path::PathBuf, thread};
 
@@ -31,6 +32,9 @@ use crate::host::cgroup;
 
 /// The compiled programs: `cargo xtask build-ebpf` builds them from `probe-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/hostprobe.bpf.o");
+
+/// The section of the prefilter, which the loader makes a map of.
+const PREFILTER: &str = ".bss.prefilter";
 
 /// The files that a load reads.
 pub struct Paths {
@@ -90,18 +94,23 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     resolved.globals.insert("HAS_MEMORY_V1", cgroup::memory_number(&paths.cgroups).is_some().into());
     let log_level = if options.log { u8::MAX } else { 0 };
     configure(&mut loader, options, &log_level, &resolved);
+    let mut values = resolved.globals.clone();
+    values.extend([("PROBER", options.prober), ("PIDNS_LEVEL", 0), ("PIDNS_INODE", 0)]);
+    values.insert(aya_log::LEVEL, log_level.into());
     let (level, inode);
     if let Some(it) = namespace::other_than_initial(&paths.pid_namespace) {
         let ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
         (level, inode) = (namespace::level(ebpf, &resolved)?, it);
         loader.override_global("PIDNS_LEVEL", &level, true).override_global("PIDNS_INODE", &inode, true);
+        values.extend([("PIDNS_LEVEL", level), ("PIDNS_INODE", inode)]);
     }
     let wanted = |hook| attach::ruled_out(hook, options, &resolved).is_none();
-    let mut ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
+    let mut ebpf = loader.load(&constants::inline(OBJECT, &values)).map_err(permission_or_object)?;
     attach::verify(&mut ebpf, wanted);
     if !attach::accepts_typed_reads(&mut ebpf, &resolved, wanted) {
         loader.override_global(IS_TYPED, &0_u32, true);
-        ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
+        values.insert(IS_TYPED, 0);
+        ebpf = loader.load(&constants::inline(OBJECT, &values)).map_err(permission_or_object)?;
         attach::verify(&mut ebpf, wanted);
     }
 
@@ -113,9 +122,9 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
         map(&mut ebpf, "WATCHED_CGROUP")?,
         map(&mut ebpf, "WATCHED_PORT")?,
         Owners::new(map(&mut ebpf, "WATCHED_OWNERS")?),
-        Owners::new(map(&mut ebpf, "OWNERS")?),
-        Prefilter::new(map(&mut ebpf, "PREFILTER")?)
-            .map_err(|source| LoadError::Map { name: "PREFILTER", source })?,
+        map(&mut ebpf, "OWNERS")?,
+        Prefilter::new(map(&mut ebpf, PREFILTER)?)
+            .map_err(|source| LoadError::Map { name: PREFILTER, source })?,
     );
     let errors = ErrorCounts::new(map(&mut ebpf, "ERRORS")?);
     let faults = FaultCounts::new(map(&mut ebpf, "FAULTS")?);
@@ -123,7 +132,6 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     let signals = SentSignals::new(map(&mut ebpf, "SIGNALS")?);
     let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
     let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
-    let owners_balance: PerCpuArray<_, u64> = map(&mut ebpf, "OWNERS_BALANCE")?;
 
     let mut coverage = attach::attach_all(&mut ebpf, options, &resolved);
     let symbols = Table::open_or_copy(&paths.kallsyms, stack::COPY.as_ref());
@@ -135,7 +143,7 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     }
     let attached = coverage.iter().filter(|it| it.attached).map(|it| it.hook);
     let missed = Missed::of(&ebpf, attached);
-    let tally = Tally::new(drops, exits, owners_balance);
+    let tally = Tally::new(drops, exits);
     Ok(Loaded {
         ebpf,
         coverage,

@@ -1,7 +1,7 @@
 //! What the eBPF programs counted: records that were lost, and exits without a record.
 
 use aya::maps::{MapData, PerCpuArray};
-use probe_abi::{DROP_CLASSES, DropClass, EXITS_FILTERED, EXITS_OUTSIDE_NAMESPACE, EXITS_WANTED, OWNERS_MAX};
+use probe_abi::{DROP_CLASSES, DropClass, EXITS_FILTERED, EXITS_OUTSIDE_NAMESPACE, EXITS_WANTED};
 
 use crate::sensor::loss::{Loss, LossClass, LossPlace};
 
@@ -35,6 +35,7 @@ const CLASSES: [DropClass; DROP_CLASSES as usize] = [
     DropClass::HostFault,
     DropClass::HostFaultThrottled,
     DropClass::CrashMemory,
+    DropClass::SocketOwnerUnwatched,
 ];
 
 /// What a record of this class is about, and the ring that it is meant for.
@@ -58,6 +59,7 @@ const fn describe(class: DropClass) -> (LossClass, LossPlace) {
         DropClass::HostFault => (LossClass::HostFault, LossPlace::UrgentRing),
         DropClass::HostFaultThrottled => (LossClass::HostFaultThrottled, LossPlace::UrgentRing),
         DropClass::CrashMemory => (LossClass::CrashMemory, LossPlace::BulkRing),
+        DropClass::SocketOwnerUnwatched => (LossClass::SocketOwnerUnwatched, LossPlace::Map("OWNERS")),
     }
 }
 
@@ -65,36 +67,12 @@ const fn describe(class: DropClass) -> (LossClass, LossPlace) {
 pub struct Tally {
     drops: PerCpuArray<MapData, u64>,
     exits: PerCpuArray<MapData, u64>,
-    owners_balance: PerCpuArray<MapData, u64>,
     reported: [u64; DROP_CLASSES as usize],
-    evicted: Evicted,
-}
-
-/// The owners of unwatched processes' connections that the kernel's map had no room for, as far as they are reported.
-#[derive(Debug, Default)]
-struct Evicted(u64);
-
-impl Evicted {
-    /// How many more are known now. `balance` is the number of entries that the map would have if it had evicted none.
-    ///
-    /// While the map is full, that is exact. If entries are removed before the next call, it is too few.
-    fn more(&mut self, balance: u64) -> u64 {
-        // Before the sum is complete it may be negative: CPUs add and remove meanwhile.
-        let evicted = balance.cast_signed().saturating_sub(i64::from(OWNERS_MAX)).max(0).cast_unsigned();
-        let more = evicted.saturating_sub(self.0);
-        self.0 += more;
-        more
-    }
 }
 
 impl Tally {
-    pub fn new(
-        drops: PerCpuArray<MapData, u64>,
-        exits: PerCpuArray<MapData, u64>,
-        owners_balance: PerCpuArray<MapData, u64>,
-    ) -> Self {
-        let (reported, evicted) = ([0; DROP_CLASSES as usize], Evicted::default());
-        Self { drops, exits, owners_balance, reported, evicted }
+    pub fn new(drops: PerCpuArray<MapData, u64>, exits: PerCpuArray<MapData, u64>) -> Self {
+        Self { drops, exits, reported: [0; DROP_CLASSES as usize] }
     }
 
     /// Losses since the last call; `undecodable` are records that arrived but made no sense.
@@ -107,14 +85,6 @@ impl Tally {
             if total > before {
                 losses.push(Loss { class, place, count: total - before });
             }
-        }
-        let evicted = self.evicted.more(sum(&self.owners_balance, 0));
-        if evicted > 0 {
-            losses.push(Loss {
-                class: LossClass::SocketOwnerUnwatched,
-                place: LossPlace::Map("OWNERS"),
-                count: evicted,
-            });
         }
         if undecodable > 0 {
             losses.push(Loss {
@@ -136,24 +106,4 @@ impl Tally {
 /// A counter over all CPUs. A read that fails counts as 0: the map is ours and has the index.
 fn sum(counters: &PerCpuArray<MapData, u64>, index: u32) -> u64 {
     counters.get(&index, 0).map(|it| it.iter().copied().fold(0, u64::wrapping_add)).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn evictions_are_what_does_not_fit_and_are_reported_once() {
-        let most = u64::from(OWNERS_MAX);
-        let mut evicted = Evicted::default();
-        // The last of these is -1: a CPU removed what another one is about to have added.
-        for balance in [0, most, u64::MAX] {
-            assert_eq!(evicted.more(balance), 0);
-        }
-        assert_eq!(evicted.more(most + 100), 100);
-        assert_eq!(evicted.more(most + 100), 0);
-        // Entries are removed, and the map is filled again: what was evicted before stays in the balance.
-        assert_eq!(evicted.more(most - 500), 0);
-        assert_eq!(evicted.more(most + 130), 30);
-    }
 }

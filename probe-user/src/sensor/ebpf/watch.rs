@@ -9,7 +9,7 @@ use aya::maps::{HashMap, MapData, MapError};
 use probe_abi::{DESCENDANTS_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS, WATCHED_OWNERS_MAX};
 
 use super::{
-    adoption::{Adoption, Owners, Whose, process_of},
+    adoption::{Adoption, Owners, UnwatchedOwners, Whose, process_of},
     cgroup_id::CgroupId,
     prefilter::Prefilter,
 };
@@ -101,7 +101,7 @@ impl Watched {
         cgroups: HashMap<MapData, [u64; 2], u32>,
         ports: HashMap<MapData, [u32; 2], u32>,
         owners: Owners,
-        unwatched_owners: Owners,
+        unwatched_owners: UnwatchedOwners,
         prefilter: Prefilter,
     ) -> Self {
         let adoption = Adoption::new(unwatched_owners, owners.clone());
