@@ -155,8 +155,10 @@ impl Daemon {
 
     /// Executes the effects that the engine requested, and updates the views.
     pub fn execute_effects(&mut self) {
+        let mut restarts = false;
         loop {
             let effects = self.publisher.take_effects();
+            restarts |= effects.iter().any(|effect| matches!(effect, Effect::Restart { .. }));
             self.publisher.on_effects(&effects, &self.config);
             self.publisher.release_after(self.executor.keep(
                 &effects,
@@ -170,8 +172,9 @@ impl Daemon {
         }
         self.answer_operators();
         self.check_drill();
-        // What waits for the state file comes first: a restart needs the processor that this would take.
-        if !self.publisher.awaits_state() {
+        // A restart that waits for the state file needs the processor more. The views follow with the events, or with the next
+        // turn, which is that of its outcome at the latest.
+        if !(restarts && self.publisher.awaits_state()) {
             self.update_views();
         }
     }
