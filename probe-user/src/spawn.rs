@@ -164,12 +164,7 @@ impl Prepared<'_> {
 }
 
 /// Forks a child that executes its command, or reports why it could not.
-fn fork(
-    plan: &Plan,
-    cgroup: Option<&Path>,
-    folder: Option<&OwnedFd>,
-    report: &OwnedFd,
-) -> io::Result<Child> {
+fn fork(plan: &Plan, cgroup: Option<&Path>, folder: Option<&OwnedFd>, report: &OwnedFd) -> io::Result<Child> {
     let memory = if plan.credentials.is_some() { Memory::Copied } else { Memory::Shared };
     let mut job = Job { plan, report: report.as_raw_fd(), processes: None, has_handlers: false };
     // SAFETY: `exec_command` makes only calls that are allowed between fork and exec, and the job outlives the

@@ -286,6 +286,7 @@ impl SupervisorTask {
             };
             match request {
                 Some(Request::Restart(descendants, kept)) => {
+                    self.until_exited().await;
                     if self.has_nothing_left() {
                         self.forget_ended();
                     } else {

@@ -8,7 +8,9 @@ mod options;
 mod take_over;
 mod wire;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::sleep;
 
 use self::{announce::announce, attach::attach, wire::wire};
 pub use self::{
@@ -26,6 +28,9 @@ use crate::{
     sensor::ebpf::Hook,
     store::directory::{DirectoryError, StateDirectory},
 };
+
+/// From `agent.ready` until nothing of the start is under way any more.
+const START_IS_OVER: Duration = Duration::from_secs(3);
 
 /// Takes the state directory. If it cannot be used, the daemon runs without one. If another daemon has it, this one does
 /// not run: the two would undo what the other does.
@@ -111,6 +116,10 @@ impl Daemon {
         self.sensors.read_ahead();
         // What happens soon is compared with this. It reads all processes, which the start has to do as well.
         self.executor.inspector.memory.sample();
-        memory::give_back();
+        // Those who read ahead are done by then.
+        tokio::spawn(async {
+            sleep(START_IS_OVER).await;
+            memory::give_back();
+        });
     }
 }

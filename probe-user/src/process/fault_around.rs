@@ -86,7 +86,8 @@ mod tests {
         file.write_all(&[1; PAGE * PAGES]).unwrap();
         let length = PAGE * PAGES;
         // SAFETY: the file has this length, and the mapping stays.
-        let start = unsafe { mmap(null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, &file, 0) }.unwrap();
+        let start =
+            unsafe { mmap(null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, &file, 0) }.unwrap();
         let range = start as u64..(start as usize + length) as u64;
         if let Some(pages) = pages {
             pages.register(range.clone()).unwrap();

@@ -13,13 +13,19 @@ use rustix::{
 
 use super::fault_around::SinglePages;
 
+/// From this size on, what is allocated has pages of its own, which the kernel gets back when it is freed; bytes.
+#[cfg(target_env = "gnu")]
+const OWN_PAGES: c_int = 128 * 1024;
+
 /// Has all threads share one heap. The C library would give each thread its own, most of which stays unused: the
-/// daemon's threads seldom allocate. Meant to be called before the first thread starts.
+/// daemon's threads seldom allocate. It would also let the heap keep what was large once, by raising this limit to the
+/// largest size that was freed. Meant to be called before the first thread starts.
 pub fn share_heap() {
     #[cfg(target_env = "gnu")]
     // SAFETY: `mallopt` only sets a parameter of the allocator.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_PAGES);
     }
 }
 

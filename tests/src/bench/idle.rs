@@ -16,9 +16,9 @@ use crate::{daemon::Daemon, many_processes::Servers};
 const SERVICES: usize = 10;
 
 /// Percent of one core.
-const CPU_LIMIT: f64 = 0.3;
+const CPU_LIMIT: f64 = 0.15;
 
-const MEMORY_LIMIT: f64 = 20e6;
+const MEMORY_LIMIT: f64 = 12e6;
 
 /// Who watches them.
 enum Subject {

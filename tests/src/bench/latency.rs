@@ -59,6 +59,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
         Row::new("death → line read, from the kill", Unit::Nanoseconds)
             .of("hostprobe", &own.from_kill)
             .of("exitsnoop", &peer.from_kill)
+            .times_less("exitsnoop", 1.0)
             .note(
                 "From just before `kill(2)`: it includes that the victim is woken and taken apart by the kernel. \
                  exitsnoop's line has the name, pids, age and signal; hostprobe's has looked up its service, command line \
@@ -158,6 +159,7 @@ fn restarts(number: usize) -> Result<Vec<Row>> {
         ),
         Row::new("death → restart issued: the successor's exec", Unit::Nanoseconds)
             .of("hostprobe", &begun[1..])
+            .at_most("p50 ", 400e3, |summary| summary.median)
             .at_most("p99 ", 2e6, |summary| summary.p99)
             .note(
                 "From the kernel's record of the death to its record of the successor's exec, with the fork and the loading of the \

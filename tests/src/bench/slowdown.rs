@@ -3,7 +3,7 @@
 use std::{
     fs,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
+    bpf_stats::{Counting, Empty, Programs},
     peers::{bcc::Tool, netdata::Netdata},
     section::{Effort, Row, Section, Unit},
     stats::Summary,
@@ -41,11 +42,14 @@ nothing on, twice, and with each subject on, in an order that rotates. A sample 
 less was answered, than in the mean of the two times with nothing on of the same round. The second time with nothing on, \
 held against the first, shows the noise. hostprobe watches this nginx, a Redis, and the processes of the whole \
 host; exitsnoop and tcpstates write to pipes; Netdata is as its package configures it, collects each second, and is \
-stopped by SIGSTOP while others are measured.";
+stopped by SIGSTOP while others are measured. In further rounds the kernel counts what the eBPF programs take of the two CPUs' time.";
 
 const CONNECTING: &str = "Both ends are on this host: each request is ten changes of a TCP state, at each of which a program is \
 entered, and one entry in the map of who asked for a connection, made and taken out again. When an error comes, the owner of the connection can no \
 longer be found, and an unwatched process may have become a service by then. So the map holds every connection.";
+
+const COUNTED: &str = "By `run_time_ns`, which has about one reading of the clock for each run: what an empty program at each change of a \
+TCP state is said to take is hardly more than that. The two CPUs have nothing else to do.";
 
 pub fn measure(effort: Effort) -> Result<Section> {
     let nginx = Nginx::start()?;
@@ -75,11 +79,13 @@ pub fn measure(effort: Effort) -> Result<Section> {
         ("slowdown of HTTP with a connection for each request", CONNECTING),
     ];
     let rows = figures.iter().zip(&works).map(|((figure, note), work)| row(figure, work).note(note));
+    let mut rows: Vec<Row> = rows.collect();
+    rows.push(time_in_programs(&nginx, redis.port, effort)?);
     Ok(Section {
         name: "slowdown".to_owned(),
         title: "Slowdown of the host".to_owned(),
         method: METHOD.to_owned(),
-        rows: rows.collect(),
+        rows,
         further: String::new(),
         unmeasured: vec![
             "Netdata's eBPF plugin, which Debian's package does not have; there Netdata reads `/proc` alone."
@@ -107,6 +113,33 @@ fn row(figure: &str, rounds: &[[f64; 5]]) -> Row {
         format!("{} (noise ±{})", show(own), show(spread)),
         own <= spread.max(1.0),
     )
+}
+
+/// What eBPF programs take of the time while HTTP has a connection for each request: a slowdown without noise.
+fn time_in_programs(nginx: &Nginx, redis: u16, effort: Effort) -> Result<Row> {
+    const STATE: &str = "inet_sock_set_state";
+    let _counting = Counting::begin()?;
+    let (mut own, mut tools, mut empty) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..effort.pick(8, 1) {
+        {
+            let daemon = Daemon::start(&config(nginx.port, redis), &[]);
+            daemon.ready();
+            own.push(nginx.percent_in_programs(&[daemon.pid()])?);
+        }
+        {
+            let both = [Tool::exitsnoop()?, Tool::tcpstates()?];
+            tools.push(nginx.percent_in_programs(&both.each_ref().map(|tool| tool.process.pid()))?);
+        }
+        let _empty = Empty::attach(STATE)?;
+        empty.push(nginx.percent_in_programs(&[std::process::id()])?);
+    }
+    let row = Row::new("time in eBPF programs of HTTP with a connection for each request", Unit::Percent)
+        .of("hostprobe", &own)
+        .of("exitsnoop and tcpstates", &tools)
+        .of("an empty program", &empty)
+        .note(COUNTED);
+    let own = row.summary("hostprobe").map_or(f64::INFINITY, |own| own.median);
+    Ok(row.target("≤ 1 %", Unit::Percent.show(own), own <= 1.0))
 }
 
 fn percent(took: f64, usual: f64) -> f64 {
@@ -227,6 +260,19 @@ impl Nginx {
         let process = Running::start(&mut command, Signal::TERM);
         until("nginx answers", START, || http::get(port, "/").ok());
         Ok(Self { port, _process: process, _folder: folder })
+    }
+
+    /// The part of two CPUs' time that the eBPF programs of these processes take, while each request has a connection.
+    fn percent_in_programs(&self, pids: &[u32]) -> Result<f64> {
+        std::thread::sleep(SETTLE);
+        let taken = || -> Result<u64> {
+            let all = pids.iter().map(|pid| Ok(Programs::of(*pid)?.all().nanoseconds));
+            all.sum()
+        };
+        let (before, begun) = (taken()?, Instant::now());
+        self.seconds_per_request(false)?;
+        let time = begun.elapsed();
+        Ok((taken()? - before) as f64 / (2.0 * time.as_nanos() as f64) * 100.0)
     }
 
     /// How long it takes for an answer, in the mean, when it has all it can do.

@@ -16,7 +16,7 @@ const PROCESSES: usize = 300;
 /// Services in the configuration.
 const SERVICES: usize = 10;
 
-const LIMIT: f64 = 150e6;
+const LIMIT: f64 = 60e6;
 
 /// Measures the time from the start of the process to its `agent.ready`.
 pub fn measure(effort: Effort) -> Result<Section> {

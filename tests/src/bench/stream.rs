@@ -41,7 +41,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
         Row::new("event stream to a file, lines a second", Unit::PerSecond)
             .of("hostprobe", &to_file)
             .of("hostprobe, rendered and not written", &rendered)
-            .at_least("", 200_000.0, |summary| summary.median)
+            .at_least("", 500_000.0, |summary| summary.median)
             .note(
                 "What limits it is one thread that builds an event from a fact and renders it as JSON. A kernel has \
                  exits in the ten thousands a second, of which it hands on those that are watched.",

@@ -17,6 +17,9 @@ use crate::{
 /// Between two checks whether a core dump is complete.
 const DUMP_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long the kernel may take a process apart before it is treated like one that runs.
+const EXIT_LIMIT: Duration = Duration::from_millis(100);
+
 /// Between two checks whether a program that the main process left behind has ended.
 const LEFT_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -76,6 +79,18 @@ impl SupervisorTask {
     /// Whether a process of the command may run.
     fn may_have_left(&self) -> bool {
         self.cgroup.as_ref().is_none_or(|cgroup| cgroup.is_populated().unwrap_or(true))
+    }
+
+    /// Waits until a command that is about to end has ended. Its death is reported before the kernel has taken it apart, which
+    /// takes a tenth of a millisecond more, and signals would not hasten that.
+    pub(super) async fn until_exited(&self) {
+        if let Some((child, key)) = &self.running
+            && !child.has_ended()
+            && !self.processes.lives(*key)
+        {
+            // One that takes longer is waited for as one that runs.
+            let _ = timeout(EXIT_LIMIT, child.ended()).await;
+        }
     }
 
     /// Whether the command has ended, and nothing that it or an earlier run left has to be ended before the next start. Only a

@@ -1,18 +1,19 @@
 //! Watches units for changes.
 //!
 //! A signal is only a reason to read its unit: its content is older than a read, and a restart sends a dozen
-//! signals. The daemon takes all signals that have arrived, then reads each unit once.
+//! signals. The daemon waits for those that follow, then reads each unit once.
 
 use std::{
     collections::{BTreeSet, HashMap},
     convert::Infallible,
-    future::ready,
-    pin::pin,
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 use zbus::{Message, MessageStream, ObjectPath};
 
 use super::{
@@ -32,9 +33,12 @@ const MOST_RULES: usize = 256;
 /// The bus limits the pending replies of a connection (128 by default).
 const MAX_PENDING_READS: usize = 32;
 
-/// The shortest time between two reads. systemd answers each before it goes on with a job, and a restart sends a signal with
-/// each of its steps.
-const PACE: Duration = Duration::from_millis(5);
+/// From the first signal of a change to the read of the unit. systemd does nothing else while it answers a read, and a restart
+/// sends a signal with each of its steps.
+const SETTLE: Duration = Duration::from_millis(3);
+
+/// The same for a unit with a job, at most: the end of the job is read at once.
+const JOB_SETTLE: Duration = Duration::from_millis(20);
 
 /// Parts of the rules for signals.
 const SYSTEMD: &str = "type='signal',sender='org.freedesktop.systemd1'";
@@ -116,6 +120,47 @@ struct NamedJob {
     down_since: Option<Timestamp>,
 }
 
+/// What a signal says of the watched units.
+enum News {
+    Nothing,
+    Changed,
+    JobRuns,
+    JobEnded,
+}
+
+/// When the units that signals were about are read.
+#[derive(Default)]
+struct Due {
+    /// The first of these signals.
+    since: Option<Instant>,
+    at: Option<Instant>,
+}
+
+impl Due {
+    fn on_news(&mut self, news: News) {
+        let now = Instant::now();
+        let at = |since: Instant, earlier: Option<Instant>| match news {
+            News::Nothing => earlier,
+            News::Changed => earlier.or(Some(since + SETTLE)),
+            News::JobRuns => Some(since + JOB_SETTLE),
+            News::JobEnded => Some(now),
+        };
+        self.at = at(self.since.unwrap_or(now), self.at);
+        self.since = self.since.or(self.at.and(Some(now)));
+    }
+
+    fn has_come(&self) -> bool {
+        self.at.is_some_and(|at| at <= Instant::now())
+    }
+
+    async fn comes(&self) {
+        match self.at {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// The watched units and their last reported states.
 struct Watch {
     units: Vec<(ServiceId, String)>,
@@ -142,19 +187,18 @@ impl Watch {
         let mut dirty: BTreeSet<usize> = (0..self.units.len()).collect();
         loop {
             let renamed = self.read(systemd, std::mem::take(&mut dirty)).await?;
-            let mut next_read = pin!(sleep(PACE));
             if !renamed.is_empty() {
                 self.follow(renamed, &ear, &mut signals, &mut dirty).await?;
                 continue;
             }
-            // All signals that are there come before the read.
-            loop {
+            let mut due = Due::default();
+            while !due.has_come() {
                 tokio::select! {
+                    // All signals that are there come before the read.
                     biased;
-                    signal = signals.next() => self.concerns(&received(signal)?, &mut dirty)?,
-                    () = &mut next_read, if !next_read.is_elapsed() => {}
+                    signal = signals.next() => due.on_news(self.concerns(&received(signal)?, &mut dirty)?),
+                    () = due.comes() => {}
                     () = self.changes.closed() => return Err(End::NoReceiver),
-                    () = ready(()), if next_read.is_elapsed() && !dirty.is_empty() => break,
                 }
             }
         }
@@ -196,7 +240,7 @@ impl Watch {
         loop {
             tokio::select! {
                 asked = &mut ask => break asked?,
-                signal = signals.next() => self.concerns(&received(signal)?, dirty)?,
+                signal = signals.next() => self.concerns(&received(signal)?, dirty).map(drop)?,
             }
         }
         dirty.extend(renamed);
@@ -204,21 +248,24 @@ impl Watch {
     }
 
     /// Marks the units that a signal is about.
-    fn concerns(&mut self, signal: &Message, dirty: &mut BTreeSet<usize>) -> Result<(), End> {
+    fn concerns(&mut self, signal: &Message, dirty: &mut BTreeSet<usize>) -> Result<News, End> {
         let header = signal.header();
+        let mut news = News::Nothing;
         match header.member().map(|member| member.as_str()) {
             Some("PropertiesChanged") => {
                 let path = header.path().map(|path| path.as_str()).unwrap_or_default();
-                let units = self.paths.get(path).into_iter().flatten();
-                if let Some(job) = named_job(signal) {
-                    for &at in units.clone() {
-                        // The first signal of a job shows the state before it.
-                        self.jobs[at].named =
-                            self.jobs[at].named.filter(|named| named.id == job.id).or(Some(job));
+                if let Some(units) = self.paths.get(path) {
+                    news = News::Changed;
+                    if let Some(job) = named_job(signal) {
+                        news = News::JobRuns;
+                        for &at in units {
+                            // The first signal of a job shows the state before it.
+                            self.jobs[at].named =
+                                self.jobs[at].named.filter(|named| named.id == job.id).or(Some(job));
+                        }
                     }
+                    dirty.extend(units);
                 }
-                dirty.extend(units);
-                Ok(())
             }
             Some("JobRemoved") => {
                 let body = signal.body();
@@ -228,22 +275,23 @@ impl Watch {
                             let result = result.to_owned();
                             self.jobs[at].ended = Some(EndedJob { id, result, idle: false });
                             dirty.insert(at);
+                            news = News::JobEnded;
                         }
                     }
                 }
-                Ok(())
             }
             // A reload may change settings such as RestartSec=.
             Some("Reloading") => {
                 if signal.body().deserialize::<bool>().is_ok_and(|begins| !begins) {
                     dirty.extend(0..self.units.len());
+                    news = News::Changed;
                 }
-                Ok(())
             }
             // systemd rejoined the bus and may have lost its subscribers, or it left.
-            Some("NameOwnerChanged") => Err(lost("systemd left the bus, or came back to it")),
-            _ => Ok(()),
+            Some("NameOwnerChanged") => return Err(lost("systemd left the bus, or came back to it")),
+            _ => {}
         }
+        Ok(news)
     }
 
     /// Reads units and sends those that changed. Returns those of which the canonical name is another than was known.
@@ -338,4 +386,40 @@ impl Jobs {
 fn lost(why: &str) -> End {
     let source = zbus::Error::Failure(why.into());
     End::Lost(SystemdError::Call { call: "watching the units".into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn waits(due: &Due) -> Duration {
+        let begun = Instant::now();
+        due.comes().await;
+        assert!(due.has_come());
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn units_are_read_after_the_signals_that_follow_or_at_the_end_of_a_job() {
+        let mut due = Due::default();
+        due.on_news(News::Nothing);
+        assert!(!due.has_come() && due.at.is_none());
+
+        due.on_news(News::Changed);
+        tokio::time::advance(SETTLE / 2).await;
+        due.on_news(News::Changed);
+        assert!(waits(&due).await <= SETTLE / 2 + Duration::from_millis(1), "the first signal counts");
+
+        let mut due = Due::default();
+        due.on_news(News::Changed);
+        due.on_news(News::JobRuns);
+        due.on_news(News::Changed);
+        assert!(waits(&due).await > SETTLE);
+
+        let mut due = Due::default();
+        due.on_news(News::JobRuns);
+        due.on_news(News::JobEnded);
+        due.on_news(News::Changed);
+        assert!(due.has_come());
+    }
 }
