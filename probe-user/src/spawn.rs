@@ -15,7 +15,7 @@ mod step;
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _},
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
     sync::Once,
     time::Duration,
@@ -77,6 +77,11 @@ impl Child {
     /// The process group that [`Self::signal`] reaches.
     pub fn group(&self) -> Option<u32> {
         self.group.map(|group| group.as_raw_nonzero().get().cast_unsigned())
+    }
+
+    /// Its pidfd.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.get_ref().as_fd()
     }
 
     /// Whether the process has ended.

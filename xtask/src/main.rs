@@ -34,7 +34,10 @@ struct Arguments {
 /// One variant a command. Each command has a module.
 #[derive(Subcommand)]
 enum Command {
-    /// Build the daemon in release mode and run it: `cargo xtask run -- --config FILE`
+    /// Build the daemon and run it: `cargo xtask run -- --config FILE`
+    ///
+    /// It is optimised, but not linked as a whole, which takes minutes more. `cargo build --release -p hostprobe` builds what
+    /// the packages have.
     Run(run::Arguments),
     /// Install the servers that the tests need, then run every test of the workspace
     ///

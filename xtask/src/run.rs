@@ -1,4 +1,4 @@
-//! `cargo xtask run`: builds the daemon in release mode and runs it.
+//! `cargo xtask run`: builds the daemon, optimised and without the long link of a release, and runs it.
 
 use std::{
     ffi::OsString,
@@ -23,7 +23,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut command = Command::new(cargo::command(&[]).get_program());
     // A first build takes minutes, so cargo says what it does. The current folder stays, because the path of a
     // configuration file may be relative to it.
-    command.args(["run", "--release", "-p", "hostprobe", "--bin", "hostprobe", "--manifest-path"]);
+    command.args(["run", "--profile", "quick", "-p", "hostprobe", "--bin", "hostprobe", "--manifest-path"]);
     command.arg(manifest).args(["--", "run"]).args(&arguments.arguments);
     Err(Error::from(command.exec()).context("cannot run cargo"))
 }

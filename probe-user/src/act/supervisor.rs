@@ -15,6 +15,7 @@ mod start;
 
 use std::{sync::Arc, time::Duration};
 
+use end::Ending;
 pub use error::SupervisorError;
 use left::{kill_members, remove};
 pub use lines::LostLines;
@@ -286,18 +287,7 @@ impl SupervisorTask {
             };
             match request {
                 Some(Request::Restart(descendants, kept)) => {
-                    self.until_exited().await;
-                    if self.has_nothing_left() {
-                        self.forget_ended();
-                    } else {
-                        if let (Some((child, _)), Some(kept)) = (&self.running, &kept)
-                            && !child.has_ended()
-                        {
-                            kept.done().await;
-                        }
-                        self.terminate(descendants, DUMP_TIMEOUT).await;
-                    }
-                    let started = self.start(kept).await;
+                    let started = self.restart(descendants, kept).await;
                     self.delayed = started.as_ref().is_err_and(SupervisorError::is_shortage);
                     let report = match started {
                         Ok(key) => SupervisorReport::Started(self.service, self.describe(key)),
@@ -422,9 +412,36 @@ impl SupervisorTask {
         let _ = self.reports.send(report).await;
     }
 
+    /// Ends what runs of the command, and starts it.
+    async fn restart(
+        &mut self,
+        mut descendants: Vec<u32>,
+        kept: Option<Awaited>,
+    ) -> Result<ProcessKey, SupervisorError> {
+        let mut ending = self.ending();
+        loop {
+            if ending.is_none() {
+                if let (Some((child, _)), Some(kept)) = (&self.running, &kept)
+                    && !child.has_ended()
+                {
+                    kept.done().await;
+                }
+                self.terminate(std::mem::take(&mut descendants), DUMP_TIMEOUT).await;
+            }
+            if let Some(started) = self.start(kept.clone(), ending.take()).await? {
+                return Ok(started);
+            }
+        }
+    }
+
     /// Starts the command on a thread of its own: it opens the paths of the configuration, and the fork waits until the
-    /// child has entered its folder and executed the command.
-    async fn start(&mut self, kept: Option<Awaited>) -> Result<ProcessKey, SupervisorError> {
+    /// child has entered its folder and executed the command. With an `ending`, it waits for that too, and returns None if
+    /// something is left.
+    async fn start(
+        &mut self,
+        kept: Option<Awaited>,
+        ending: Option<Ending>,
+    ) -> Result<Option<ProcessKey>, SupervisorError> {
         self.exec = self.next_exec.borrow_and_update().clone();
         self.digest = digest(&self.exec);
         if self.cgroup.is_none() {
@@ -447,12 +464,18 @@ impl SupervisorTask {
         let work = move || {
             let _entered = runtime.enter();
             let open = || files.open(&exec, lost_lines(service, reports.clone()));
-            let wait = || kept.iter().for_each(Awaited::wait);
-            let started = start::start(&exec, open, wait, cgroup.as_deref(), &processes);
-            if started.is_ok() {
+            let may_start = || {
+                let is_over = ending.as_ref().is_none_or(Ending::leaves_nothing);
+                if is_over {
+                    kept.iter().for_each(Awaited::wait);
+                }
+                is_over
+            };
+            let started = start::start(&exec, open, may_start, cgroup.as_deref(), &processes);
+            if matches!(started, Ok(Some(_))) {
                 files.runs.started();
             }
-            if let (Ok(started), Some(cgroup), Some(state)) = (&started, &cgroup, state) {
+            if let (Ok(Some(started)), Some(cgroup), Some(state)) = (&started, &cgroup, state) {
                 // At once: a daemon that is killed before its state file has it takes no service along.
                 let pipe = started.followed.as_ref().map(|followed| followed.pipe);
                 noted.process = started.key;
@@ -466,13 +489,17 @@ impl SupervisorTask {
         if !matches!(started, Ok(Ok(_))) {
             self.forget_note();
         }
-        let mut started = started.map_err(|source| SupervisorError::Hangs { command, output, source })??;
+        let started = started.map_err(|source| SupervisorError::Hangs { command, output, source }).flatten();
+        if !matches!(started, Ok(None)) {
+            self.forget_ended();
+        }
+        let Some(mut started) = started? else { return Ok(None) };
         let key = started.key;
         self.running = started.child.take().map(|child| (child, key));
         let followed = started.followed.take();
         self.pipe = followed.as_ref().map(|followed| followed.pipe);
         self.last_lines = followed.map(|Followed { end, .. }| end);
-        Ok(key)
+        Ok(Some(key))
     }
 }
 

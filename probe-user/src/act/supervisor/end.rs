@@ -1,6 +1,6 @@
 //! The end of a command and of everything that it left behind.
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use rustix::process::Signal;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     fact::ProcessKey,
     host::{LeftProcesses, OwnCgroup, Survey},
+    spawn::has_ended,
 };
 
 /// Between two checks whether a core dump is complete.
@@ -22,6 +23,22 @@ const EXIT_LIMIT: Duration = Duration::from_millis(100);
 
 /// Between two checks whether a program that the main process left behind has ended.
 const LEFT_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A command that has ended, or is about to.
+pub(super) struct Ending {
+    /// Its pidfd; None if it was reaped.
+    process: Option<OwnedFd>,
+    cgroup: OwnCgroup,
+}
+
+impl Ending {
+    /// Waits for the end, and says whether no process is left. A death is reported before the kernel has taken the process
+    /// apart, which takes a tenth of a millisecond more, and signals would not hasten that.
+    pub(super) fn leaves_nothing(&self) -> bool {
+        self.process.as_ref().is_none_or(|process| has_ended(process, EXIT_LIMIT))
+            && self.cgroup.is_populated().is_ok_and(|populated| !populated)
+    }
+}
 
 impl SupervisorTask {
     /// The descendants of a command without a cgroup, before its end takes their parents away.
@@ -81,30 +98,26 @@ impl SupervisorTask {
         self.cgroup.as_ref().is_none_or(|cgroup| cgroup.is_populated().unwrap_or(true))
     }
 
-    /// Waits until a command that is about to end has ended. Its death is reported before the kernel has taken it apart, which
-    /// takes a tenth of a millisecond more, and signals would not hasten that.
-    pub(super) async fn until_exited(&self) {
-        if let Some((child, key)) = &self.running
-            && !child.has_ended()
-            && !self.processes.lives(*key)
-        {
-            // One that takes longer is waited for as one that runs.
-            let _ = timeout(EXIT_LIMIT, child.ended()).await;
-        }
-    }
-
-    /// Whether the command has ended, and nothing that it or an earlier run left has to be ended before the next start. Only a
-    /// cgroup shows that.
-    pub(super) fn has_nothing_left(&self) -> bool {
-        self.running.as_ref().is_none_or(|(child, _)| child.has_ended())
-            && self.left_behind.is_empty()
-            && self.cgroup.is_some()
-            && !self.may_have_left()
+    /// The end of a command that has ended or is about to, if it may leave nothing that has to be ended before the next start.
+    /// Only a cgroup shows that.
+    pub(super) fn ending(&self) -> Option<Ending> {
+        let cgroup = self.cgroup.clone().filter(|_| self.left_behind.is_empty())?;
+        let process = match &self.running {
+            Some((child, key)) if child.has_ended() || !self.processes.lives(*key) => {
+                Some(child.as_fd().try_clone_to_owned().ok()?)
+            }
+            Some(_) => return None,
+            None => None,
+        };
+        Some(Ending { process, cgroup })
     }
 
     /// Forgets a command of which nothing is left. It is reaped beside the start of the next one: the kernel takes a
     /// tenth of a millisecond or two for that. The note in its cgroup stays until that of the next one replaces it.
     pub(super) fn forget_ended(&mut self) {
+        if !self.running.as_ref().is_none_or(|(child, _)| child.has_ended()) {
+            return;
+        }
         self.left_group = None;
         if let Some((mut child, _)) = self.running.take() {
             // A member of its process group may have left the cgroup. Until the child is reaped, the group is its own.

@@ -32,33 +32,35 @@ impl Drop for Started {
     }
 }
 
-/// Starts a command. All that it takes is prepared before `wait`, which ends once the command may run.
+/// Starts a command. All that it takes is prepared before `may_start`, which waits until that is known. None if it may not.
 pub(super) fn start(
     exec: &Exec,
     open: impl Fn() -> Result<Opened, OutputError>,
-    wait: impl Fn(),
+    may_start: impl Fn() -> bool,
     cgroup: Option<&Path>,
     processes: &ProcReader,
-) -> Result<Started, SupervisorError> {
-    let start = || start_once(exec, open(), &wait, cgroup, processes);
+) -> Result<Option<Started>, SupervisorError> {
+    let start = || start_once(exec, open(), &may_start, cgroup, processes);
     descriptors::reserved(start, SupervisorError::is_exhausted)
 }
 
 fn start_once(
     exec: &Exec,
     output: Result<Opened, OutputError>,
-    wait: impl Fn(),
+    may_start: impl Fn() -> bool,
     cgroup: Option<&Path>,
     processes: &ProcReader,
-) -> Result<Started, SupervisorError> {
+) -> Result<Option<Started>, SupervisorError> {
     let Opened { descriptor, followed } = output.map_err(SupervisorError::Output)?;
     let command = || exec.command.first().cloned().unwrap_or_default();
     let failed = |source| SupervisorError::Spawn { command: command(), source };
     let prepared = prepare(exec, &descriptor, &descriptor, cgroup).map_err(failed)?;
-    wait();
+    if !may_start() {
+        return Ok(None);
+    }
     let child = prepared.start().map_err(failed)?;
     let Some(key) = processes.key_of(child.pid) else {
         return Err(SupervisorError::Gone { command: command(), pid: child.pid });
     };
-    Ok(Started { key, child: Some(child), followed })
+    Ok(Some(Started { key, child: Some(child), followed }))
 }

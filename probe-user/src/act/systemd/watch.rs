@@ -139,14 +139,14 @@ struct Due {
 impl Due {
     fn on_news(&mut self, news: News) {
         let now = Instant::now();
-        let at = |since: Instant, earlier: Option<Instant>| match news {
-            News::Nothing => earlier,
-            News::Changed => earlier.or(Some(since + SETTLE)),
-            News::JobRuns => Some(since + JOB_SETTLE),
-            News::JobEnded => Some(now),
+        let since = self.since.unwrap_or(now);
+        let at = match news {
+            News::Nothing => return,
+            News::Changed => self.at.unwrap_or(since + SETTLE),
+            News::JobRuns => since + JOB_SETTLE,
+            News::JobEnded => now,
         };
-        self.at = at(self.since.unwrap_or(now), self.at);
-        self.since = self.since.or(self.at.and(Some(now)));
+        (self.since, self.at) = (Some(since), Some(at));
     }
 
     fn has_come(&self) -> bool {
@@ -281,11 +281,9 @@ impl Watch {
                 }
             }
             // A reload may change settings such as RestartSec=.
-            Some("Reloading") => {
-                if signal.body().deserialize::<bool>().is_ok_and(|begins| !begins) {
-                    dirty.extend(0..self.units.len());
-                    news = News::Changed;
-                }
+            Some("Reloading") if signal.body().deserialize::<bool>().is_ok_and(|begins| !begins) => {
+                dirty.extend(0..self.units.len());
+                news = News::Changed;
             }
             // systemd rejoined the bus and may have lost its subscribers, or it left.
             Some("NameOwnerChanged") => return Err(lost("systemd left the bus, or came back to it")),
