@@ -257,8 +257,8 @@ impl Emitter {
         }
     }
 
-    /// Renders into `self.line`, and returns what the line has. Escapes can make a text several times longer, so a line that is too long is
-    /// rendered again with half the room until it fits. The rest of a line has a fixed size.
+    /// Renders into `self.line`, and returns what the line has. Escapes can make a text several times longer, so a line that is
+    /// too long is rendered again with half the room until it fits. The rest of a line has a fixed size.
     fn render(&mut self, fact: &Fact, at: Timestamp, id: EventId) -> wire::Record {
         let mut halvings = 0;
         loop {

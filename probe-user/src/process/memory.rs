@@ -34,7 +34,7 @@ pub fn share_heap() {
 /// To attach the eBPF programs is to read the kernel's type descriptions, which take more memory for a moment than all
 /// that the daemon keeps. The C library's allocator would keep it. Most of the pages of files that are mapped are those of
 /// the start, and their neighbours. A page that is used again is mapped again, from the page cache: on Linux 6.7 and later
-/// alone ([`SinglePages`]). The first failure of a service takes half a millisecond longer for that.
+/// alone. The first failure of a service takes half a millisecond longer for that.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: `malloc_trim` moves no memory in use, and any thread may call it at any time.

@@ -92,7 +92,9 @@ pub fn measure(effort: Effort) -> Result<Section> {
         row("resident memory, 10 services", Unit::Bytes, 2)
             .at_most("", MEMORY_LIMIT, |summary| summary.max)
             .note("As `ps` shows it (VmRSS), summed over a subject's processes: with the pages of its program files that \
-                   are in memory, which the kernel can drop at any time."),
+                   are in memory, which the kernel can drop at any time. hostprobe has its pages of files mapped one by \
+                   one (Linux 6.7). Elsewhere the kernel maps up to 16 around each that is used, and the figure is about \
+                   twice as large."),
         row("proportional memory (PSS), 10 services", Unit::Bytes, 3),
         row("anonymous memory, 10 services", Unit::Bytes, 4)
             .note("Heap, stacks and relocated data: what no file holds, and only a swap could free."),
