@@ -4,7 +4,7 @@
 use aya_ebpf::{macros::map, maps::LruHashMap};
 use probe_abi::{Connect, DropClass, KIND_CONNECT, PeerKey};
 
-use super::{owner, probes, sock};
+use super::{owners, probes, sock};
 use crate::ring::{self, BULK};
 
 /// The reported connections, each with the start of its process: the kernel may give the id to another process later.
@@ -14,7 +14,7 @@ static CONNECTED: LruHashMap<PeerKey, u64> = LruHashMap::with_max_entries(4096, 
 /// A connection that a process of this host asked for is established.
 #[inline(always)]
 pub fn on_connected(socket: u64) {
-    let noted = owner::of(socket);
+    let noted = owners::of(socket);
     let Some(owner) = noted.owner() else { return };
     let owner = *owner;
     if probes::is_prober(owner.tgid) {

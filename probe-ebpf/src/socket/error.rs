@@ -4,8 +4,8 @@ use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_boot_ns, macros::ma
 use probe_abi::{DropClass, ErrorKey, INBOUND, KIND_SOCKET_ERROR, OUTBOUND, PortKey, Repeats, SocketError};
 
 use super::{
-    owner::{self, Owner},
-    probes,
+    owner::Owner,
+    owners, probes,
     sock::{
         self, AF_INET, AF_INET6, OFF_SOCK_ERR, TCP_CLOSE, TCP_CLOSING, TCP_FIN_WAIT1, TCP_FIN_WAIT2,
         TCP_LAST_ACK, TCP_TIME_WAIT,
@@ -51,7 +51,7 @@ pub struct Failure {
 #[inline(always)]
 pub fn on_close(socket: u64, from: u32) {
     let errno: u32 = read(socket, &OFF_SOCK_ERR);
-    let noted = owner::of(socket);
+    let noted = owners::of(socket);
     if errno != 0 && !(errno == ECONNRESET && FINISHED >> (from & 63) & 1 == 1) {
         on_failure(socket, from, errno, noted.owner());
     }
@@ -59,7 +59,7 @@ pub fn on_close(socket: u64, from: u32) {
         if probes::is_prober(owner.tgid) {
             probes::on_close(&sock::port_key(socket, sock::local_port(socket)));
         }
-        owner::forget(socket, &noted);
+        owners::forget(socket, &noted);
     }
 }
 
@@ -68,7 +68,7 @@ fn on_failure(socket: u64, from: u32, errno: u32, noted: Option<&Owner>) {
     let local = sock::port_key(socket, sock::local_port(socket));
     let (owner, direction) = match noted {
         Some(owner) => (*owner, OUTBOUND),
-        None => match owner::listener(&local) {
+        None => match owners::listener(&local) {
             // SAFETY: the lookup returned a valid entry. The time since which it listens says nothing about the connection.
             Some(listener) => (Owner { since_ns: 0, ..unsafe { (*listener).owner } }, INBOUND),
             None => (Owner::UNKNOWN, INBOUND),

@@ -4,10 +4,7 @@ use aya_ebpf::programs::RawTracePointContext;
 use aya_log_ebpf::debug;
 use probe_abi::{DropClass, KIND_LISTEN, Listen};
 
-use super::{
-    owner::{self, Owner},
-    sock,
-};
+use super::{owner::Owner, owners, sock};
 use crate::{
     budget::{self, Budget},
     ring::{self, URGENT},
@@ -23,9 +20,9 @@ pub fn on_change(ctx: &RawTracePointContext, socket: u64, up: u32) {
     debug!(ctx, "listener on port {} up {} by {}", port, up, owner.tgid);
     let key = sock::port_key(socket, port);
     if up == 1 {
-        owner::add_listener(&key, socket, &owner);
+        owners::add_listener(&key, socket, &owner);
     } else {
-        owner::remove_listener(&key, socket);
+        owners::remove_listener(&key, socket);
     }
 
     let direct = owner.is_watched_directly();

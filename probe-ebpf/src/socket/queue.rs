@@ -6,7 +6,7 @@
 use aya_ebpf::{Global, helpers::bpf_ktime_get_boot_ns};
 use probe_abi::{AcceptQueue, DropClass, KIND_ACCEPT_QUEUE};
 
-use super::{owner, sock};
+use super::{owners, sock};
 use crate::{
     field::{offsets, read},
     ring::{self, URGENT},
@@ -28,12 +28,12 @@ const INTERVAL_NS: u64 = 1_000_000_000;
 pub fn on_established(socket: u64) {
     let port = sock::local_port(socket);
     let key = sock::port_key(socket, port);
-    let Some(listener) = owner::listener(&key) else { return };
+    let Some(listener) = owners::listener(&key) else { return };
     // An inbound socket has no owner of its own. An entry here is of an earlier socket at the same address, whose close was
     // missed: the kernel does not run a program on a CPU that is already running it.
-    let noted = owner::of(socket);
+    let noted = owners::of(socket);
     if noted.owner().is_some() {
-        owner::forget(socket, &noted);
+        owners::forget(socket, &noted);
     }
     // SAFETY: the lookup returned a valid entry; an eviction may give it to another listener, never unmap it.
     let (owner, listening) = unsafe { ((*listener).owner, (*listener).socket) };

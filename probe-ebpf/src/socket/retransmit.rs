@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use probe_abi::{PeerKey, Retransmits};
 
-use super::{owner, probes, sock};
+use super::{owners, probes, sock};
 
 /// Retransmitted segments of watched processes. The daemon reads the counts.
 #[map]
@@ -17,7 +17,7 @@ static RETRANSMITS: LruPerCpuHashMap<PeerKey, Retransmits> = LruPerCpuHashMap::w
 #[raw_tracepoint(tracepoint = "tcp_retransmit_skb")]
 pub fn tcp_retransmit_skb(ctx: RawTracePointContext) -> i32 {
     let socket = ctx.arg::<u64>(0);
-    let noted = owner::of(socket);
+    let noted = owners::of(socket);
     let Some(owner) = noted.owner() else { return 0 };
     let owner = *owner;
     if probes::is_prober(owner.tgid) || !owner.is_watched() {

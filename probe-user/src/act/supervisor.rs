@@ -5,6 +5,7 @@
 //! that the command has started.
 
 mod end;
+mod ending;
 mod error;
 mod left;
 mod lines;
@@ -15,7 +16,7 @@ mod start;
 
 use std::{sync::Arc, time::Duration};
 
-use end::Ending;
+use ending::Ending;
 pub use error::SupervisorError;
 use left::{kill_members, remove};
 pub use lines::LostLines;

@@ -7,7 +7,8 @@ use super::{module::Tree, reference::Reference, resolve::Target};
 /// The folders of `probe-user/src`, one layer a row, the ground first. A folder may import from itself and from the
 /// layers before its own in this table.
 pub const LAYERS: &[&[&str]] = &[
-    &["bounded_thread", "progress", "time_slice"],
+    &["progress", "time_slice"],
+    &["bounded_thread"],
     &["account", "clock", "descriptors", "escape", "json_schema", "outcomes", "redact", "untrusted_file"],
     &["file_stamp", "growth", "rotated_file", "server_certificate"],
     &["fact"],

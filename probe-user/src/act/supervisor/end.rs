@@ -1,44 +1,25 @@
 //! The end of a command and of everything that it left behind.
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     SupervisorTask,
+    ending::Ending,
     left::{Traces, kill_members, kill_without_cgroup, remove, signal_group, signal_process},
 };
 use crate::{
     fact::ProcessKey,
     host::{LeftProcesses, OwnCgroup, Survey},
-    spawn::has_ended,
 };
 
 /// Between two checks whether a core dump is complete.
 const DUMP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long the kernel may take a process apart before it is treated like one that runs.
-const EXIT_LIMIT: Duration = Duration::from_millis(100);
-
 /// Between two checks whether a program that the main process left behind has ended.
 const LEFT_INTERVAL: Duration = Duration::from_millis(10);
-
-/// A command that has ended, or is about to.
-pub(super) struct Ending {
-    /// Its pidfd; None if it was reaped.
-    process: Option<OwnedFd>,
-    cgroup: OwnCgroup,
-}
-
-impl Ending {
-    /// Waits for the end, and says whether no process is left. A death is reported before the kernel has taken the process
-    /// apart, which takes a tenth of a millisecond more, and signals would not hasten that.
-    pub(super) fn leaves_nothing(&self) -> bool {
-        self.process.as_ref().is_none_or(|process| has_ended(process, EXIT_LIMIT))
-            && self.cgroup.is_populated().is_ok_and(|populated| !populated)
-    }
-}
 
 impl SupervisorTask {
     /// The descendants of a command without a cgroup, before its end takes their parents away.
@@ -109,7 +90,7 @@ impl SupervisorTask {
             Some(_) => return None,
             None => None,
         };
-        Some(Ending { process, cgroup })
+        Some(Ending::new(process, cgroup))
     }
 
     /// Forgets a command of which nothing is left. It is reaped beside the start of the next one: the kernel takes a
