@@ -262,10 +262,12 @@ pub fn with_argument(argument: &str) -> Vec<u32> {
     pids.filter(has_it).collect()
 }
 
-/// The children of a process; none if it has ended.
+/// The children of a process, of all its threads; none if it has ended.
 pub fn children(pid: u32) -> Vec<u32> {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    children.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let children = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")));
+    let children: Vec<String> = children.filter_map(Result::ok).collect();
+    children.iter().flat_map(|text| text.split_whitespace()).filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Whether a process runs: it is there, and no zombie.
