@@ -1,13 +1,13 @@
 //! The built-in supervisor keeps services running, ends all of them, and gives up on those that crash in a loop.
 
-use std::{net::TcpStream, os::unix::fs::PermissionsExt, time::Duration};
+use std::{fs, net::TcpStream, os::unix::fs::PermissionsExt, time::Duration};
 
 use hostprobe_tests::{
     daemon::{Daemon, event_action, field},
     http::{self, free_port},
     incident_events::{IncidentEvents, is, number, text},
     parts::require_root,
-    process::{until, with_argument},
+    process::{kill, until, with_argument},
     schema,
     supervised::Supervised,
     victim::Victim,
@@ -60,7 +60,7 @@ fn output_is_kept_across_restarts() {
     service.kill(&daemon);
     IncidentEvents::of(&daemon, mark, &service.name);
     until("the output of both is kept", LONG, || (service.output() == line.repeat(2)).then_some(()));
-    let file = std::fs::metadata(service.folder().join("output")).expect("the file is there");
+    let file = fs::metadata(service.folder().join("output")).expect("the file is there");
     assert_eq!(file.permissions().mode() & 0o777, 0o640, "other users may not read what a service prints");
 }
 
@@ -77,8 +77,36 @@ fn a_command_that_ended_is_reaped_beside_the_start_of_the_next() {
     service.kill(&daemon);
     IncidentEvents::of(&daemon, mark, &service.name);
     assert_ne!(service.pid(&daemon), killed);
-    let is_gone = || !std::fs::exists(format!("/proc/{killed}")).expect("/proc is there");
+    let is_gone = || !fs::exists(format!("/proc/{killed}")).expect("/proc is there");
     until("the zombie is reaped", LONG, || is_gone().then_some(()));
+}
+
+#[test]
+fn what_a_command_left_ends_although_its_successor_cannot_be_prepared() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let (seconds, main) = (format!("9{}", service.port), format!("8{}", service.port));
+    let (script, logs) = (service.folder().join("run"), service.folder().join("logs"));
+    let commands = format!("#!/bin/sh\n/usr/bin/setsid /bin/sleep {seconds} &\nexec /bin/sleep {main}\n");
+    fs::write(&script, commands).expect("the script is written");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("the script may run");
+    fs::create_dir(&logs).expect("a folder is made");
+    let config = format!(
+        "[http]\nlisten = \"\"\n[[service]]\nname = {:?}\nexec = [{script:?}]\noutput = {:?}\n",
+        service.name,
+        logs.join("output")
+    );
+    let daemon = Daemon::start(&config, &[]);
+    until("its child runs", LONG, || (with_argument(&seconds).len() == 1).then_some(()));
+    let main = until("it runs", LONG, || with_argument(&main).first().copied());
+    // A file in place of the folder.
+    fs::rename(&logs, service.folder().join("before")).expect("the folder is moved");
+    fs::write(&logs, "").expect("a file takes its place");
+    kill(main);
+    daemon.wait_for(|event| is(event, "restart.fail", &service.name), LONG);
+    until("its child has ended", LONG, || with_argument(&seconds).is_empty().then_some(()));
 }
 
 #[test]

@@ -429,8 +429,17 @@ impl SupervisorTask {
                 }
                 self.terminate(std::mem::take(&mut descendants), DUMP_TIMEOUT).await;
             }
-            if let Some(started) = self.start(kept.clone(), ending.take()).await? {
-                return Ok(started);
+            match self.start(kept.clone(), ending.take()).await {
+                Ok(Some(started)) => return Ok(started),
+                // Something is left.
+                Ok(None) => {}
+                Err(error) => {
+                    if self.may_have_left() {
+                        self.terminate(descendants, DUMP_TIMEOUT).await;
+                    }
+                    self.forget_ended();
+                    return Err(error);
+                }
             }
         }
     }
@@ -490,11 +499,9 @@ impl SupervisorTask {
         if !matches!(started, Ok(Ok(_))) {
             self.forget_note();
         }
-        let started = started.map_err(|source| SupervisorError::Hangs { command, output, source }).flatten();
-        if !matches!(started, Ok(None)) {
-            self.forget_ended();
-        }
-        let Some(mut started) = started? else { return Ok(None) };
+        let started = started.map_err(|source| SupervisorError::Hangs { command, output, source })??;
+        let Some(mut started) = started else { return Ok(None) };
+        self.forget_ended();
         let key = started.key;
         self.running = started.child.take().map(|child| (child, key));
         let followed = started.followed.take();

@@ -75,7 +75,7 @@ impl SupervisorTask {
     }
 
     /// Whether a process of the command may run.
-    fn may_have_left(&self) -> bool {
+    pub(super) fn may_have_left(&self) -> bool {
         self.cgroup.as_ref().is_none_or(|cgroup| cgroup.is_populated().unwrap_or(true))
     }
 
