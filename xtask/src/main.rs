@@ -36,7 +36,8 @@ struct Arguments {
 enum Command {
     /// Build the daemon and run it: `cargo xtask run -- --config FILE`
     ///
-    /// It is optimised a little, which saves minutes. `cargo build --release -p hostprobe` builds what the packages have.
+    /// It is optimised, and not linked as a whole, which saves minutes. `cargo build --release -p hostprobe` builds what the
+    /// packages have.
     Run(run::Arguments),
     /// Install the servers that the tests need, then run every test of the workspace
     ///

@@ -1,4 +1,4 @@
-//! `cargo xtask run`: builds the daemon in the profile that takes the least time, and runs it.
+//! `cargo xtask run`: builds the daemon, optimised and without the long link of a release, and runs it.
 
 use std::{
     ffi::OsString,
