@@ -16,33 +16,24 @@ mod start;
 
 use std::{sync::Arc, time::Duration};
 
-use ending::Ending;
 pub use error::SupervisorError;
 use left::{kill_members, remove};
 pub use lines::LostLines;
 pub use orphans::Orphans;
-use orphans::{MARK, mark};
-use output::{Followed, Output};
-use running_command::{PipedOutput, digest};
+use output::Output;
+use running_command::PipedOutput;
 pub use running_command::{RunningCommand, Standing};
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, oneshot, watch},
-};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     bounded_thread::Threads,
-    clock::Timestamp,
-    config::{Exec, Secret},
+    config::Exec,
     descriptors,
     fact::{ProcessKey, ServiceId},
     host::{FileId, OutputRun, OutputRuns, OwnCgroup, Owner, PidScope, ProcReader},
     progress::Awaited,
     spawn::Child,
 };
-
-/// How long a start may take until exec: the file system of the command, of its folder or of its output may not answer.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The wait before a start that the daemon lacked something for is tried again.
 const SHORTAGE_RETRY: Duration = Duration::from_secs(1);
@@ -411,103 +402,6 @@ impl SupervisorTask {
     async fn report(&self, report: SupervisorReport) {
         // The channel closes when the daemon stops.
         let _ = self.reports.send(report).await;
-    }
-
-    /// Ends what runs of the command, and starts it.
-    async fn restart(
-        &mut self,
-        mut descendants: Vec<u32>,
-        kept: Option<Awaited>,
-    ) -> Result<ProcessKey, SupervisorError> {
-        let mut ending = self.ending();
-        loop {
-            if ending.is_none() {
-                if let (Some((child, _)), Some(kept)) = (&self.running, &kept)
-                    && !child.has_ended()
-                {
-                    kept.done().await;
-                }
-                self.terminate(std::mem::take(&mut descendants), DUMP_TIMEOUT).await;
-            }
-            match self.start(kept.clone(), ending.take()).await {
-                Ok(Some(started)) => return Ok(started),
-                // Something is left.
-                Ok(None) => {}
-                Err(error) => {
-                    if self.may_have_left() {
-                        self.terminate(descendants, DUMP_TIMEOUT).await;
-                    }
-                    self.forget_ended();
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    /// Starts the command on a thread of its own: it opens the paths of the configuration, and the fork waits until the
-    /// child has entered its folder and executed the command. With an `ending`, it waits for that too, and returns None if
-    /// something is left.
-    async fn start(
-        &mut self,
-        kept: Option<Awaited>,
-        ending: Option<Ending>,
-    ) -> Result<Option<ProcessKey>, SupervisorError> {
-        self.exec = self.next_exec.borrow_and_update().clone();
-        self.digest = digest(&self.exec);
-        if self.cgroup.is_none() {
-            let mark = Secret::new(mark(&self.processes, self.owner, &self.name));
-            self.exec.environment.push((MARK.to_owned(), mark));
-        }
-        let command = self.exec.command.first().cloned().unwrap_or_default();
-        let output = self.exec.output.display().to_string();
-        if Arc::strong_count(&self.starting) > 1 {
-            self.forget_note();
-            return Err(SupervisorError::HangsStill { command, output });
-        }
-        let (exec, processes) = (self.exec.clone(), self.processes.clone());
-        let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.path.clone());
-        let (runtime, starting) = (Handle::current(), Arc::clone(&self.starting));
-        let (service, reports, files) = (self.service, self.reports.clone(), self.output.clone());
-        let none = ProcessKey { pid: 0, start: Timestamp::default() };
-        let (mut noted, state) =
-            (RunningCommand { output: None, ..*self.describe(none) }, self.state_directory);
-        let work = move || {
-            let _entered = runtime.enter();
-            let open = || files.open(&exec, lost_lines(service, reports.clone()));
-            let may_start = || {
-                let is_over = ending.as_ref().is_none_or(Ending::leaves_nothing);
-                if is_over {
-                    kept.iter().for_each(Awaited::wait);
-                }
-                is_over
-            };
-            let started = start::start(&exec, open, may_start, cgroup.as_deref(), &processes);
-            if matches!(started, Ok(Some(_))) {
-                files.runs.started();
-            }
-            if let (Ok(Some(started)), Some(cgroup), Some(state)) = (&started, &cgroup, state) {
-                // At once: a daemon that is killed before its state file has it takes no service along.
-                let pipe = started.followed.as_ref().map(|followed| followed.pipe);
-                noted.process = started.key;
-                noted.output = pipe.map(|pipe| PipedOutput::of(&exec, pipe));
-                noted.note(&processes, cgroup, state);
-            }
-            drop(starting);
-            started
-        };
-        let started = self.threads.answer(START_TIMEOUT, work).await;
-        if !matches!(started, Ok(Ok(_))) {
-            self.forget_note();
-        }
-        let started = started.map_err(|source| SupervisorError::Hangs { command, output, source })??;
-        let Some(mut started) = started else { return Ok(None) };
-        self.forget_ended();
-        let key = started.key;
-        self.running = started.child.take().map(|child| (child, key));
-        let followed = started.followed.take();
-        self.pipe = followed.as_ref().map(|followed| followed.pipe);
-        self.last_lines = followed.map(|Followed { end, .. }| end);
-        Ok(Some(key))
     }
 }
 

@@ -60,7 +60,7 @@ fn unmap_files() {
     }
 }
 
-/// The addresses of what the loader has mapped from files and nobody writes: code and constants. Constants that the loader
+/// The addresses of what the loader has mapped from files and nothing writes to: code and constants. Constants that the loader
 /// writes addresses into are in segments that are writable at first.
 fn constant_segments() -> Vec<Range<u64>> {
     unsafe extern "C" fn add(object: *mut libc::dl_phdr_info, _: usize, all: *mut c_void) -> c_int {

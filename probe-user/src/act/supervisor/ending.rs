@@ -1,4 +1,4 @@
-//! The end of a command that nobody asked for: what its successor waits for.
+//! The end of a command that came by itself: what the next start waits for.
 
 use std::{os::fd::OwnedFd, time::Duration};
 
