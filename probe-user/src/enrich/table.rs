@@ -1,6 +1,6 @@
 //! The table of living processes, bounded by the processes there are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
     clock::Timestamp,
@@ -18,7 +18,9 @@ const REPLACED_MAX: usize = 64;
 /// Processes by pid.
 #[derive(Debug, Default)]
 pub struct Table {
-    processes: HashMap<u32, Process>,
+    /// A tree, as its memory follows its entries. A hash table from which entries are removed all the time doubles by
+    /// itself if it is half full when no free place is left that was never used.
+    processes: BTreeMap<u32, Process>,
     /// Processes as they were until they executed another program at this time, latest last.
     replaced: VecDeque<(Timestamp, Process)>,
     swept: usize,
