@@ -174,7 +174,9 @@ impl Daemon {
         self.check_drill();
         // A restart that waits for the state file needs the processor more. The views follow with the events, or with the next
         // turn, which is that of its outcome at the latest.
-        if !(restarts && self.publisher.awaits_state()) {
+        if restarts && self.publisher.awaits_state() {
+            self.publisher.await_start();
+        } else {
             self.update_views();
         }
     }
@@ -240,6 +242,7 @@ impl Daemon {
     }
 
     pub fn on_supervisor_report(&mut self, report: SupervisorReport) {
+        self.publisher.start_is_over();
         // The sensors' record of an exit has more detail than the supervisor's report, so it comes first.
         if let SupervisorReport::Ended(_, key, _) = &report {
             self.sensors.settle(key.pid);
@@ -307,6 +310,7 @@ impl Daemon {
 
     /// Handles the outcome of an effect.
     pub fn on_outcome(&mut self, outcome: Outcome) {
+        self.publisher.start_is_over();
         match outcome {
             Outcome::Restart(service, outcome) => {
                 self.answer_start(service, &outcome);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     drill_timeline::DrillTimeline, last_actions::LastActions, operator_log::OperatorLog, rollups::Rollups,
@@ -54,6 +54,8 @@ pub struct Publisher {
     store: Option<StateStore>,
     /// What the state file is to have before events that are held are written.
     awaited: Option<Awaited>,
+    /// They wait until then for a start, too.
+    start_until: Option<Instant>,
     /// For alerts.
     last_actions: LastActions,
     /// None without a state directory.
@@ -103,6 +105,7 @@ impl Publisher {
             rollups: store.clone().map(Rollups::new),
             store,
             awaited: None,
+            start_until: None,
             last_actions: LastActions::default(),
             history: Arc::default(),
             since: BTreeMap::new(),

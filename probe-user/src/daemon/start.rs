@@ -23,7 +23,7 @@ use crate::{
     clock::Timestamp,
     config::Config,
     fact::{AgentReady, Fact, Observation, RememberedWait},
-    host::Scanning,
+    host::{ProcReader, Scanning},
     process::memory,
     sensor::ebpf::Hook,
     store::directory::{DirectoryError, StateDirectory},
@@ -103,12 +103,12 @@ impl Daemon {
         daemon.connect_to_engines(&mut wired.inbox).await;
         daemon.watch_labels(labelled);
         daemon.watch_pods();
-        daemon.report_ready(ready);
+        daemon.report_ready(ready, reader);
         wired.inbox.tick_with(daemon.executor.prober.epoch());
         Ok((daemon, wired.inbox))
     }
 
-    fn report_ready(&mut self, ready: AgentReady) {
+    fn report_ready(&mut self, ready: AgentReady, reader: ProcReader) {
         self.publisher.publish(Fact::AgentReady(ready), Timestamp::now());
         self.execute_effects();
         self.notifier.status(|| self.publisher.status_line());
@@ -116,10 +116,11 @@ impl Daemon {
         self.sensors.read_ahead();
         // What happens soon is compared with this. It reads all processes, which the start has to do as well.
         self.executor.inspector.memory.sample();
-        // Those who read ahead are done by then.
-        tokio::spawn(async {
+        tokio::spawn(async move {
             sleep(START_IS_OVER).await;
+            // The threads that read ahead are done by then.
             memory::give_back();
+            tokio::task::spawn_blocking(move || reader.remove_empty_cgroups());
         });
     }
 }

@@ -31,7 +31,6 @@ impl Enricher {
         self.table.remove(key);
         let signal = record.signal.as_ref().filter(|signal| may_explain(signal, record));
         let sender = signal.map(|signal| self.sender(signal, record.pid));
-        let sender_service = signal.and_then(|signal| self.sender_service(signal));
         let exit = ProcessExit {
             at: Timestamp::from_nanos(record.at_ns),
             source: record.source,
@@ -39,7 +38,7 @@ impl Enricher {
             status: record.status.exit_status(),
             sender,
             sent_signal: signal.and_then(|signal| u8::try_from(signal.number).ok()),
-            sender_service,
+            sender_service: None,
             oom: record.oom_victim,
             max_rss_bytes: record.max_rss_pages.saturating_mul(self.page_bytes),
             namespace_end: self.namespace_end(record),
@@ -53,8 +52,8 @@ impl Enricher {
         Some((exit, service))
     }
 
-    /// Adds what is read of the sender of the signal: whether it is at a terminal, and who is behind it if it ended a process
-    /// of a service from outside. It reads much of `/proc`, so the exit itself is published before.
+    /// Adds what is read of the sender of the signal: its service, whether it is at a terminal, and who is behind it if it ended
+    /// a process of a service from outside. It reads much of `/proc`, so the exit itself is published before.
     pub fn read_sender(&self, exit: &mut ProcessExit, record: &record::Exit, member: Membership) {
         let Some(signal) = record.signal.as_ref().filter(|signal| may_explain(signal, record)) else {
             return;
@@ -62,6 +61,7 @@ impl Enricher {
         if let Some(sender) = &mut exit.sender {
             self.read_terminal(sender, signal);
         }
+        exit.sender_service = self.sender_service(signal);
         // A service that ends its own workers is asked nothing.
         if exit.sender_service != Some(member.service) {
             exit.actor = self.actor_of_signal(signal).map(Box::new);

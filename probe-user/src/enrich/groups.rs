@@ -1,7 +1,11 @@
 //! The paths of cgroups by their ids: records hold ids only, and a group may be gone when its last process's exit is
 //! handled.
 
-use std::{cell::RefCell, collections::HashMap, mem};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    mem,
+};
 
 use crate::{
     fact::Cgroup,
@@ -22,6 +26,8 @@ pub struct Groups {
     known: RefCell<Known>,
     /// What `/proc` showed of a process in these; at most as many as a generation holds.
     shown: RefCell<HashMap<record::Cgroups, cgroup::Groups>>,
+    /// Whether systemd was seen to have groups in a hierarchy of its own. It keeps them.
+    systemd_has_groups: Cell<bool>,
 }
 
 /// A group that is asked for moves to the younger generation. When that is full, the older one is dropped.
@@ -58,7 +64,12 @@ impl Home {
 
 impl Groups {
     pub fn new(cgroups: Cgroups) -> Self {
-        Self { cgroups, known: RefCell::default(), shown: RefCell::default() }
+        Self {
+            cgroups,
+            known: RefCell::default(),
+            shown: RefCell::default(),
+            systemd_has_groups: Cell::default(),
+        }
     }
 
     /// How many groups are known.
@@ -122,7 +133,15 @@ impl Groups {
         (ids.v2.is_some() || ids.memory_v1.is_some())
             && known(ids.v2, Hierarchy::V2)
             && known(ids.memory_v1, Hierarchy::Memory)
-            && !self.cgroups.has_groups(Hierarchy::Systemd)
+            && !self.systemd_has_groups()
+    }
+
+    /// The host is asked until it has some.
+    fn systemd_has_groups(&self) -> bool {
+        if !self.systemd_has_groups.get() {
+            self.systemd_has_groups.set(self.cgroups.has_groups(Hierarchy::Systemd));
+        }
+        self.systemd_has_groups.get()
     }
 
     /// Learns a group that was just made.

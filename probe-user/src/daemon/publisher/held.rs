@@ -1,9 +1,26 @@
-//! Events that wait until the state file has what they tell of.
+//! Events that wait until the state file has what they tell of, and a moment for a start that follows from it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
 
 use super::Publisher;
 use crate::progress::Awaited;
 
+/// How long held events wait for a start. It takes less, and it has to wait for this thread, which other threads do not
+/// interrupt.
+const START: Duration = Duration::from_millis(2);
+
 impl Publisher {
+    /// A start follows: its report ends the wait for it.
+    pub(in crate::daemon) fn await_start(&mut self) {
+        self.start_until = Some(Instant::now() + START);
+    }
+
+    pub(in crate::daemon) fn start_is_over(&mut self) {
+        self.start_until = None;
+    }
+
     /// The state file gets this now. Events that are held wait for it, for no longer than since the first of them.
     pub(in crate::daemon) fn release_after(&mut self, kept: Option<Awaited>) {
         match (kept, self.awaited.take()) {
@@ -15,18 +32,21 @@ impl Publisher {
 
     /// A future that ends when held events may be written.
     pub(in crate::daemon) fn held(&self) -> impl Future<Output = ()> + use<> {
-        let awaited = self.awaited.clone();
+        let (awaited, start_until) = (self.awaited.clone(), self.start_until);
         async move {
             match awaited {
                 Some(kept) => kept.done().await,
                 None => std::future::pending().await,
+            }
+            if let Some(until) = start_until {
+                sleep_until(until).await;
             }
         }
     }
 
     /// Has held events written.
     pub(in crate::daemon) fn release(&mut self) {
-        self.awaited = None;
+        (self.awaited, self.start_until) = (None, None);
         self.render_held();
         self.emitter.release();
     }

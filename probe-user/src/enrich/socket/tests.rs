@@ -155,9 +155,14 @@ fn a_death_names_the_service_of_who_caused_it() {
         comm: "victim".to_owned(),
         signal: sender(MAIN.pid, MAIN.start_ns, None),
     };
-    assert_eq!(enricher.exit(&record).unwrap().0.sender_service, Some(WEB));
+    let mut cause = |record: &record::Exit| {
+        let (mut exit, _) = enricher.exit(record).unwrap();
+        enricher.read_sender(&mut exit, record, Membership { service: CACHE, main: false });
+        exit.sender_service
+    };
+    assert_eq!(cause(&record), Some(WEB));
     record.signal = sender(5_000_002, 3, Some(77));
-    assert_eq!(enricher.exit(&record).unwrap().0.sender_service, Some(CACHE));
+    assert_eq!(cause(&record), Some(CACHE));
     record.signal = sender(5_000_002, 3, Some(1));
-    assert_eq!(enricher.exit(&record).unwrap().0.sender_service, None);
+    assert_eq!(cause(&record), None);
 }

@@ -1,6 +1,7 @@
 //! A cgroup for each service that hostprobe starts, so that it finds all of the service's processes.
 
 use std::{
+    ffi::OsStr,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -36,6 +37,30 @@ impl ProcReader {
 }
 
 impl ProcReader {
+    /// Removes the cgroups of ended daemons in which nothing runs any more. A daemon that leaves its services running leaves
+    /// their cgroups, and each life of a daemon would leave some more.
+    pub fn remove_empty_cgroups(&self) {
+        let cgroups = self.cgroups();
+        let is_abandoned = |path: &Path| {
+            cgroups.owner_of(path).is_some_and(|owner| self.key_of(owner.daemon.pid) != Some(owner.daemon))
+        };
+        for folder in cgroups.own_folder().and_then(|own| folders(&own)).unwrap_or_default() {
+            for path in folders(&folder).unwrap_or_default().into_iter().filter(|path| is_abandoned(path)) {
+                let group = OwnCgroup { procs_file: path.join("cgroup.procs"), path, id: 0 };
+                if group.is_populated().is_ok_and(|is_populated| !is_populated) {
+                    // A process may have come meanwhile, so that it cannot be removed.
+                    let _ = group.remove();
+                }
+            }
+            let is_daemons =
+                folder.file_name().and_then(OsStr::to_str).and_then(|name| cgroups.owner_named(name));
+            if is_daemons.is_some_and(|owner| self.key_of(owner.daemon.pid) != Some(owner.daemon)) {
+                // It goes if nothing is left in it.
+                let _ = fs::remove_dir(&folder);
+            }
+        }
+    }
+
     /// The cgroups of hooks and checks whose daemon has ended.
     pub fn abandoned_runs(&self) -> Vec<OwnCgroup> {
         let lives = |daemon: ProcessKey| self.key_of(daemon.pid) == Some(daemon);
@@ -225,6 +250,29 @@ mod tests {
         host.folder("sys/fs/cgroup/hostprobe-x");
         let found = host.cgroups().left_behind("api", |owner| owner.daemon != living);
         assert_eq!(found.iter().map(|group| &group.path).collect::<Vec<_>>(), [&left.path]);
+    }
+
+    #[test]
+    fn empty_cgroups_of_daemons_that_have_ended_are_removed() {
+        let host = FakeHost::v2();
+        host.write("proc/self/cgroup", b"0::/\n");
+        host.process_started_at(8, 1, "hostprobe", "/usr/bin/hostprobe", 9);
+        let reader = host.reader();
+        let living = reader.key_of(8).unwrap();
+        let cgroups = host.cgroups();
+        let make = |owner, service| cgroups.create_for(owner, service).unwrap().path;
+        let [ended, waits, runs, adopted] = [
+            make(OWNER, "ended"),
+            make(living, "waits"),
+            make(ProcessKey { pid: 9, ..OWNER }, "runs"),
+            make(ProcessKey { pid: 10, ..OWNER }, "adopted"),
+        ];
+        fs::create_dir(ended.join("workers")).unwrap();
+        fs::write(runs.join("cgroup.events"), "populated 1\n").unwrap();
+        cgroups.set_owner(&adopted, Owner { daemon: living, state: None }).unwrap();
+        reader.remove_empty_cgroups();
+        assert!(!ended.parent().unwrap().exists());
+        assert!(waits.is_dir() && runs.is_dir() && adopted.is_dir());
     }
 
     #[test]

@@ -2,14 +2,16 @@
 
 mod attach;
 mod constants;
+mod loader;
 
-use std::{path::PathBuf, thread};
+use std::path::PathBuf;
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 
+use self::loader::loader;
 use super::{
     adoption::Owners,
     coverage::Attachment,
@@ -81,16 +83,8 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     if !missing.is_empty() {
         return Err(LoadError::NotPermitted { missing });
     }
-    // The loader reads the complete type information, for relocations that this object does not have. That and the
-    // resolver take some ten milliseconds each, so they run side by side.
-    let (resolved, mut loader) = thread::scope(|scope| {
-        let resolve = || Ok(fields::resolve(&fields::read(&paths.btf)?));
-        let resolving = thread::Builder::new().name("types".to_owned()).spawn_scoped(scope, resolve);
-        let loader = EbpfLoader::new();
-        let resolved = resolving.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(resolve);
-        (resolved, loader)
-    });
-    let mut resolved = resolved.map_err(LoadError::Btf)?;
+    let mut loader = loader();
+    let mut resolved = fields::resolve(&fields::read(&paths.btf).map_err(LoadError::Btf)?);
     resolved.globals.insert("HAS_MEMORY_V1", cgroup::memory_number(&paths.cgroups).is_some().into());
     let log_level = if options.log { u8::MAX } else { 0 };
     configure(&mut loader, options, &log_level, &resolved);
@@ -167,8 +161,6 @@ fn configure<'a>(
     resolved: &'a Resolved,
 ) {
     loader
-        // The object has no type relocations: globals hold the offsets.
-        .btf(None)
         .verifier_log_level(VerifierLogLevel::DEBUG)
         .map_max_entries("URGENT", ring_size(options.urgent_ring_bytes))
         .map_max_entries("BULK", ring_size(options.bulk_ring_bytes))
