@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// The hidden subcommand that runs [`child`].
+/// The first argument with which the program runs [`child`]. It is no command for people.
 pub const SUBCOMMAND: &str = "self-test-child";
 
 /// A code that nothing else is likely to exit with.

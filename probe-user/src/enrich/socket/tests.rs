@@ -7,7 +7,7 @@ use std::{
 use super::*;
 use crate::{
     enrich::Members,
-    fact::{Protocol, Source, TcpState},
+    fact::{Membership, Protocol, Source, TcpState},
     host::ProcReader,
 };
 

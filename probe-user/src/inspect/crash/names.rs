@@ -29,7 +29,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The hidden subcommand that runs [`child`].
+/// The first argument with which the program runs [`child`]. It is no command for people.
 pub const SUBCOMMAND: &str = "crash-names";
 
 /// The longest request: some thirty places in as many files.
