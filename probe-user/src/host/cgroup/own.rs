@@ -31,21 +31,17 @@ pub struct OwnCgroup {
 impl ProcReader {
     /// The cgroups of a service that no daemon supervises, and that a daemon with the state directory `own` may end.
     pub fn abandoned_cgroups(&self, service: &str, own: Option<FileId>) -> Vec<OwnCgroup> {
-        let lives = |daemon: ProcessKey| self.key_of(daemon.pid) == Some(daemon);
-        self.cgroups().left_behind(service, |owner| owner.has_abandoned(own, lives))
+        self.cgroups().left_behind(service, |owner| owner.has_abandoned(own, |daemon| self.is_there(daemon)))
     }
-}
 
-impl ProcReader {
     /// Removes the cgroups of ended daemons in which nothing runs any more. A daemon that leaves its services running leaves
     /// their cgroups, and each life of a daemon would leave some more.
     pub fn remove_empty_cgroups(&self) {
         let cgroups = self.cgroups();
-        let is_abandoned = |path: &Path| {
-            cgroups.owner_of(path).is_some_and(|owner| self.key_of(owner.daemon.pid) != Some(owner.daemon))
-        };
+        let has_ended = |owner: Owner| !self.is_there(owner.daemon);
+        let is_abandoned = |path: &PathBuf| cgroups.owner_of(path).is_some_and(has_ended);
         for folder in cgroups.own_folder().and_then(|own| folders(&own)).unwrap_or_default() {
-            for path in folders(&folder).unwrap_or_default().into_iter().filter(|path| is_abandoned(path)) {
+            for path in folders(&folder).unwrap_or_default().into_iter().filter(is_abandoned) {
                 let group = OwnCgroup { procs_file: path.join("cgroup.procs"), path, id: 0 };
                 if group.is_populated().is_ok_and(|is_populated| !is_populated) {
                     // A process may have come meanwhile, so that it cannot be removed.
@@ -54,16 +50,20 @@ impl ProcReader {
             }
             let is_daemons =
                 folder.file_name().and_then(OsStr::to_str).and_then(|name| cgroups.owner_named(name));
-            if is_daemons.is_some_and(|owner| self.key_of(owner.daemon.pid) != Some(owner.daemon)) {
+            if is_daemons.is_some_and(has_ended) {
                 // It goes if nothing is left in it.
                 let _ = fs::remove_dir(&folder);
             }
         }
     }
 
+    /// Whether a daemon still has its pid, if only as a zombie.
+    fn is_there(&self, daemon: ProcessKey) -> bool {
+        self.key_of(daemon.pid) == Some(daemon)
+    }
+
     /// The cgroups of hooks and checks whose daemon has ended.
     pub fn abandoned_runs(&self) -> Vec<OwnCgroup> {
-        let lives = |daemon: ProcessKey| self.key_of(daemon.pid) == Some(daemon);
         let cgroups = self.cgroups();
         let daemons = cgroups.own_folder().and_then(|own| folders(&own)).unwrap_or_default();
         let prefixes = [OwnCgroup::OF_HOOKS, OwnCgroup::OF_CHECKS].map(folder_name);
@@ -72,7 +72,8 @@ impl ProcReader {
             prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
         };
         let runs = daemons.iter().flat_map(|folder| folders(folder).unwrap_or_default()).filter(is_run);
-        let abandoned = runs.filter(|path| cgroups.owner_of(path).is_some_and(|owner| !lives(owner.daemon)));
+        let abandoned =
+            runs.filter(|path| cgroups.owner_of(path).is_some_and(|owner| !self.is_there(owner.daemon)));
         abandoned.map(|path| OwnCgroup { procs_file: path.join("cgroup.procs"), path, id: 0 }).collect()
     }
 }
