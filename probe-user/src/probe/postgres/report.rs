@@ -64,7 +64,7 @@ const OLDEST: &str = "pid = (SELECT pid FROM pg_stat_activity WHERE backend_type
 pub(super) struct Reported {
     /// When the server refused the query.
     refused: Option<Instant>,
-    /// When a standby had last applied all that it had received.
+    /// When a standby had last applied all that it had received, or was first seen to be behind.
     caught_up: Option<Instant>,
 }
 
@@ -112,12 +112,17 @@ pub(super) async fn ask(session: &mut Session, probe: &Probe, kept: &mut Reporte
 
 impl Reported {
     /// The last replay may be long ago because the primary was idle: a standby is not further behind than since it had caught
-    /// up.
+    /// up. One that has replayed no transaction since it started has no time of it: it is behind since it was seen to be.
     fn bound_lag(&mut self, report: &mut ServerReport) {
-        if report.lag == Some(Duration::ZERO) {
-            self.caught_up = Some(Instant::now());
-        } else if let (Some(lag), Some(caught_up)) = (&mut report.lag, self.caught_up) {
-            *lag = (*lag).min(caught_up.elapsed());
+        match report.lag {
+            Some(Duration::ZERO) => self.caught_up = Some(Instant::now()),
+            Some(lag) => {
+                report.lag = Some(self.caught_up.map_or(lag, |caught_up| lag.min(caught_up.elapsed())));
+            }
+            None if report.lag_bytes > Some(0) => {
+                report.lag = Some(self.caught_up.get_or_insert_with(Instant::now).elapsed());
+            }
+            None => {}
         }
     }
 }
@@ -218,5 +223,20 @@ mod tests {
         assert_eq!(bounded(3600), hour, "it may have been so before the first run");
         assert_eq!(bounded(0), Some(Duration::ZERO));
         assert!(bounded(3600) < hour, "its primary was idle for an hour");
+    }
+
+    #[test]
+    fn a_standby_that_has_replayed_no_transaction_is_behind_since_it_was_seen_to_be() {
+        let mut kept = Reported::default();
+        let mut lag_with = |lag_bytes| {
+            let mut report = ServerReport { lag_bytes, ..ServerReport::default() };
+            kept.bound_lag(&mut report);
+            report.lag
+        };
+        assert_eq!(lag_with(None), None, "it is fed from an archive");
+        assert_eq!(lag_with(Some(0)), None);
+        let first = lag_with(Some(8));
+        assert!(first.is_some());
+        assert!(lag_with(Some(8)) > first);
     }
 }
