@@ -242,7 +242,6 @@ impl Daemon {
     }
 
     pub fn on_supervisor_report(&mut self, report: SupervisorReport) {
-        self.publisher.start_is_over();
         // The sensors' record of an exit has more detail than the supervisor's report, so it comes first.
         if let SupervisorReport::Ended(_, key, _) = &report {
             self.sensors.settle(key.pid);
@@ -260,7 +259,7 @@ impl Daemon {
                 self.executor.keep_command(self.config.name_of(service), Some(command));
                 self.set_main(service, Some(key));
                 self.observe(Observation::RestartOutcome(service, Ok(())));
-                self.answer_start(service, &Ok(()));
+                self.on_start(service, &Ok(()));
                 self.observe(Observation::Running(service, key));
                 if let Some(exit) = self.early.remove(&service) {
                     let main = exit.process.key == key;
@@ -275,7 +274,7 @@ impl Daemon {
                 self.forget_command(service);
                 // The error already explains a fork that could not execute the command.
                 self.early.remove(&service);
-                self.answer_start(service, &Err(error.to_string()));
+                self.on_start(service, &Err(error.to_string()));
                 self.observe(Observation::RestartOutcome(service, Err(error.to_string())));
             }
             SupervisorReport::Halted(service) => {
@@ -301,19 +300,11 @@ impl Daemon {
         }
     }
 
-    /// Nothing runs of a service under `exec` any more. A removed one is forgotten once all of it has ended.
-    fn forget_command(&self, service: ServiceId) {
-        if self.is_watched(service) {
-            self.executor.keep_command(self.config.name_of(service), None);
-        }
-    }
-
     /// Handles the outcome of an effect.
     pub fn on_outcome(&mut self, outcome: Outcome) {
-        self.publisher.start_is_over();
         match outcome {
             Outcome::Restart(service, outcome) => {
-                self.answer_start(service, &outcome);
+                self.on_start(service, &outcome);
                 self.observe(Observation::RestartOutcome(service, outcome));
                 self.look_for(vec![service]);
             }

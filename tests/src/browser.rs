@@ -80,7 +80,7 @@ impl Browser {
         self.session.command(method, path, parameters).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Opens a view anew, such as `incidents`.
+    /// Opens a view such as `incidents`.
     #[track_caller]
     pub fn show(&self, view: &str) {
         self.command("POST", "/url", &json!({ "url": "about:blank" }));

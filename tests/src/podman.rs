@@ -185,7 +185,7 @@ impl Podman {
             command.arg(format!("XDG_RUNTIME_DIR={folder}"));
         }
         command.arg(PODMAN);
-        // conmon leaves a file in its folder where the kernel ends a container for want of memory.
+        // conmon leaves a file in its folder where the kernel ends a container for lack of memory.
         command.current_dir(self.folder());
         command.arg("--root").arg(store).arg("--runroot").arg(run);
         command.args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime=crun"]);

@@ -56,7 +56,7 @@ impl Program<'_> {
             .process_group(0)
             .kill_on_drop(true);
         let limit = descriptors::inherited();
-        let enter = self.cgroup.map(|cgroup| OpenOptions::new().write(true).open(&cgroup.procs_file));
+        let enter = self.cgroup.map(|cgroup| OpenOptions::new().write(true).open(cgroup.procs_file()));
         let enter: Option<File> = enter.transpose().map_err(ProgramError::Start)?;
         let prepare = move || {
             if let Some(limit) = limit {

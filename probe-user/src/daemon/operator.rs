@@ -120,8 +120,9 @@ impl Daemon {
         self.operator_waits.push(wait);
     }
 
-    /// A service was restarted, or could not be.
-    pub(super) fn answer_start(&mut self, service: ServiceId, outcome: &Result<(), String>) {
+    /// A service was started, or could not be.
+    pub(super) fn on_start(&mut self, service: ServiceId, outcome: &Result<(), String>) {
+        self.publisher.start_is_over();
         self.answer_waits(service, outcome, |kind| kind != CommandKind::Stop);
     }
 

@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
+use self::held::Wait;
 use super::{
     drill_timeline::DrillTimeline, last_actions::LastActions, operator_log::OperatorLog, rollups::Rollups,
 };
@@ -52,10 +53,7 @@ pub struct Publisher {
     recording: Option<Recording>,
     /// None without a state directory.
     store: Option<StateStore>,
-    /// What the state file is to have before events that are held are written.
-    awaited: Option<Awaited>,
-    /// They wait until then for a start, too.
-    start_until: Option<Instant>,
+    wait: Wait,
     /// For alerts.
     last_actions: LastActions,
     /// None without a state directory.
@@ -104,8 +102,7 @@ impl Publisher {
             recording,
             rollups: store.clone().map(Rollups::new),
             store,
-            awaited: None,
-            start_until: None,
+            wait: Wait::default(),
             last_actions: LastActions::default(),
             history: Arc::default(),
             since: BTreeMap::new(),

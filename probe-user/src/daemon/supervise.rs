@@ -99,6 +99,13 @@ impl Daemon {
         }
     }
 
+    /// Nothing runs of a service under `exec` any more. A removed one is forgotten once all of it has ended.
+    pub(super) fn forget_command(&self, service: ServiceId) {
+        if self.is_watched(service) {
+            self.executor.keep_command(self.config.name_of(service), None);
+        }
+    }
+
     /// A command has ended while no daemon ran.
     fn observe_missed_end(&mut self, id: ServiceId, command: &RunningCommand) {
         self.observe(Observation::Running(id, command.process));

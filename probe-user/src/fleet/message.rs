@@ -61,7 +61,7 @@ pub(super) struct Alive {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct State {
     pub services: Vec<ServiceState>,
-    /// How many services are left out for want of room.
+    /// How many services are left out as there is no room for them.
     #[serde(default)]
     pub left_out: usize,
 }

@@ -45,7 +45,7 @@ pub struct Host {
     pub heard_ms: Option<u64>,
     pub is_silent: bool,
     pub services: Vec<HostService>,
-    /// How many services it leaves out for want of room.
+    /// How many services it leaves out as it has no room for them.
     pub left_out: usize,
 }
 

@@ -125,7 +125,7 @@ const V1_LIMIT: &str = "memory.limit_in_bytes";
 
 /// A process in a group, or below it, that is none of these.
 fn strangers(folder: &Path, family: &[ProcessKey]) -> Result<Option<u32>, DrillError> {
-    let group = OwnCgroup { path: folder.to_owned(), id: 0, procs_file: folder.join("cgroup.procs") };
+    let group = OwnCgroup::at(folder.to_owned());
     let members =
         group.members().map_err(|error| DrillError::Memory(format!("{}: {error}", folder.display())))?;
     Ok(members.into_iter().find(|pid| !family.iter().any(|key| key.pid == *pid)))

@@ -22,10 +22,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnCgroup {
     pub path: PathBuf,
-    /// Its id: the folder's inode number.
+    /// Its id: the folder's inode number. 0 for one that is only looked into, emptied or removed.
     pub id: u64,
-    /// A pid that is written to this file moves the process in.
-    pub procs_file: PathBuf,
 }
 
 impl ProcReader {
@@ -42,7 +40,7 @@ impl ProcReader {
         let is_abandoned = |path: &PathBuf| cgroups.owner_of(path).is_some_and(has_ended);
         for folder in cgroups.own_folder().and_then(|own| folders(&own)).unwrap_or_default() {
             for path in folders(&folder).unwrap_or_default().into_iter().filter(is_abandoned) {
-                let group = OwnCgroup { procs_file: path.join("cgroup.procs"), path, id: 0 };
+                let group = OwnCgroup::at(path);
                 if group.is_populated().is_ok_and(|is_populated| !is_populated) {
                     // A process may have come meanwhile, so that it cannot be removed.
                     let _ = group.remove();
@@ -74,7 +72,7 @@ impl ProcReader {
         let runs = daemons.iter().flat_map(|folder| folders(folder).unwrap_or_default()).filter(is_run);
         let abandoned =
             runs.filter(|path| cgroups.owner_of(path).is_some_and(|owner| !self.is_there(owner.daemon)));
-        abandoned.map(|path| OwnCgroup { procs_file: path.join("cgroup.procs"), path, id: 0 }).collect()
+        abandoned.map(OwnCgroup::at).collect()
     }
 }
 
@@ -90,7 +88,7 @@ impl Cgroups {
         };
         fs::create_dir_all(&path).map_err(failed)?;
         let id = fs::metadata(&path)?.ino();
-        Ok(OwnCgroup { procs_file: path.join("cgroup.procs"), path, id })
+        Ok(OwnCgroup { path, id })
     }
 
     /// The cgroups of a service that are abandoned. No daemon supervises the processes in them.
@@ -99,7 +97,7 @@ impl Cgroups {
         let groups = daemons.into_iter().map(|folder| folder.join(folder_name(service)));
         let left =
             groups.filter(|path| path.is_dir() && self.owner_of(path).as_ref().is_some_and(&is_abandoned));
-        left.map(|path| OwnCgroup { procs_file: path.join("cgroup.procs"), path, id: 0 }).collect()
+        left.map(OwnCgroup::at).collect()
     }
 
     /// The cgroup that an earlier daemon made for a service, if it is still there.
@@ -108,7 +106,7 @@ impl Cgroups {
         let daemon = path.parent()?.file_name()?.to_str()?;
         let is_own = path.file_name()? == folder_name(service).as_str() && self.owner_named(daemon).is_some();
         let id = fs::metadata(&path).ok()?.ino();
-        let found = OwnCgroup { procs_file: path.join("cgroup.procs"), path, id };
+        let found = OwnCgroup { path, id };
         (is_own && id == cgroup.id).then_some(found)
     }
 
@@ -128,6 +126,16 @@ impl OwnCgroup {
     /// What the names of the cgroups of hooks and of checks begin with. No service has a colon in its name.
     pub const OF_HOOKS: &str = "hook:";
     pub const OF_CHECKS: &str = "check:";
+
+    /// The one in this folder, to look into it, to empty it or to remove it.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path, id: 0 }
+    }
+
+    /// A pid that is written to this file moves the process in.
+    pub fn procs_file(&self) -> PathBuf {
+        procs_file(&self.path)
+    }
 
     /// The pids of all its processes, those in groups below it included.
     pub fn members(&self) -> io::Result<Vec<u32>> {
@@ -174,7 +182,7 @@ impl OwnCgroup {
     pub fn remove(&self) -> io::Result<()> {
         // The groups that a service made below its own must go first.
         for below in folders(&self.path)? {
-            Self { procs_file: below.join("cgroup.procs"), path: below, id: 0 }.remove()?;
+            Self::at(below).remove()?;
         }
         match fs::remove_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -204,8 +212,12 @@ fn folder_name(service: &str) -> String {
     name
 }
 
+fn procs_file(group: &Path) -> PathBuf {
+    group.join("cgroup.procs")
+}
+
 fn collect(folder: &Path, pids: &mut Vec<u32>) -> io::Result<()> {
-    let text = match read_text(&folder.join("cgroup.procs"), TEXT_MAX) {
+    let text = match read_text(&procs_file(folder), TEXT_MAX) {
         Ok(text) => text,
         Err(error) if is_gone(&error) => return Ok(()),
         Err(error) => return Err(error),
@@ -300,7 +312,7 @@ mod tests {
         let group = host.cgroups().create_for(OWNER, "api/v2 é").unwrap();
         let path = r"hostprobe.service/hostprobe-7-90000000/service-api\x2fv2\x20\xe9";
         assert!(group.path.ends_with(path), "{group:?}");
-        host.write_at(&group.procs_file, b"12\n13\n0\nx\n");
+        host.write_at(&group.procs_file(), b"12\n13\n0\nx\n");
         assert_eq!(group.members().unwrap(), [12, 13]);
 
         let v1 = FakeHost::v1();
@@ -319,7 +331,7 @@ mod tests {
             Err(error) => panic!("this test needs root and a writable cgroup v2: {error}"),
         };
         let child = Command::new("sleep").arg("600").spawn().unwrap();
-        fs::write(&group.procs_file, child.id().to_string()).unwrap();
+        fs::write(group.procs_file(), child.id().to_string()).unwrap();
         assert_eq!(group.members().unwrap(), [child.id()]);
         Some((group, child))
     }
@@ -335,7 +347,7 @@ mod tests {
         assert_eq!(child.wait().unwrap().signal(), Some(9));
         assert_eq!(group.members().unwrap(), Vec::<u32>::new());
         let mut child = Command::new("sleep").arg("600").spawn().unwrap();
-        fs::write(&group.procs_file, child.id().to_string()).unwrap();
+        fs::write(group.procs_file(), child.id().to_string()).unwrap();
         group.kill_for_good().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(9));
         group.remove().unwrap();
