@@ -313,11 +313,9 @@ impl Daemon {
             }
             Outcome::Stop(service, outcome) => self.on_stopped(service, outcome),
             Outcome::Unit(service, state) => self.on_unit(service, state.map(|state| *state)),
-            Outcome::Found(service, _) if !self.is_watched(service) => {}
             Outcome::Found(service, main) => {
-                self.search.ended(service, main.is_some(), Timestamp::now());
-                if let Some(main) = main {
-                    self.found(service, main, &self.survey());
+                if let Some(main) = self.on_found(service, main) {
+                    self.observe_listeners(service, main, &self.survey());
                 }
             }
             Outcome::Connections(service, _) if !self.is_watched(service) => {}

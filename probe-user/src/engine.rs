@@ -42,7 +42,7 @@ use service::Service;
 use surroundings::{Cause, NeededService, Standing, Surroundings};
 pub use view::ServiceView;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     clock::Timestamp,
@@ -66,6 +66,8 @@ pub struct Engine {
     incidents: u64,
     /// The number of services with probes.
     probed: usize,
+    /// The services whose first start waits for others.
+    to_start: BTreeSet<ServiceId>,
     /// The daemon cannot see connections, so any service may depend on any other.
     connections_unseen: bool,
 }
@@ -91,6 +93,7 @@ impl Engine {
             incidents: 0,
             connections_unseen: false,
             probed: 0,
+            to_start: BTreeSet::new(),
         };
         for (id, service) in (0..).map(ServiceId).zip(services) {
             engine.add(id, &service.settings(), now);
@@ -247,9 +250,7 @@ impl Engine {
 
     /// Starts the commands whose turn it is after other services.
     fn release_starts(&mut self, now: Timestamp, effects: &mut impl Effects) {
-        let waiting: Vec<ServiceId> =
-            self.services.values().filter(|it| it.waits_to_start()).map(Service::id).collect();
-        for id in waiting {
+        for id in self.to_start.iter().copied().collect::<Vec<_>>() {
             let awaited = self.service(id).map(Service::start_after).unwrap_or_default();
             // A reload is about to add those that are not known yet.
             let known: Option<Vec<&Service>> = awaited.iter().map(|other| self.service(*other)).collect();
@@ -368,6 +369,11 @@ impl Engine {
             service.handle(input, &mut ctx);
             let restart_other = ctx.restart_other.take();
             let (after, timing_out) = (service.standing(), service.times_out());
+            if service.waits_to_start() {
+                self.to_start.insert(id);
+            } else {
+                self.to_start.remove(&id);
+            }
             self.overload.note(id, timing_out, now);
             next.extend(restart_other.map(|(holder, why)| (holder, Input::ExhaustsPool(id, why))));
             if before == after {
@@ -452,8 +458,8 @@ impl Engine {
     /// The possible causes of a service's failure where the daemon cannot see connections: every other failed
     /// service, unless that one needs this service in turn.
     fn guesses(&self, id: ServiceId) -> impl Iterator<Item = Cause> {
-        let others = self.services.values().filter(move |other| self.connections_unseen && other.id() != id);
-        let failed = others.filter(|other| other.standing() == Standing::Failed);
+        let others = self.connections_unseen.then(|| self.services.values()).into_iter().flatten();
+        let failed = others.filter(move |it| it.id() != id && it.standing() == Standing::Failed);
         let known = move |other: ServiceId| self.dependencies.of(id).any(|(on, _)| on == other);
         let apart = failed.filter(move |it| !known(it.id()) && !self.dependencies.reaches(it.id(), id));
         apart.filter_map(|other| Some(Cause { guessed: true, ..other.as_cause(false)? }))

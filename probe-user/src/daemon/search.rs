@@ -110,9 +110,9 @@ impl Search {
         }
     }
 
-    /// How many searches are under way.
-    pub(super) fn under_way(&self) -> usize {
-        self.services.values().filter(|target| target.under_way).count()
+    /// Whether a search is under way.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.services.values().any(|target| target.under_way)
     }
 
     /// A search has ended. Starts another one if this one may have missed the process. `found` is true after a

@@ -87,7 +87,9 @@ impl Daemon {
         }
         self.executor.supervised.insert(id, process);
         if is_adopted && runs {
-            self.found(id, command.process, &self.survey());
+            if self.take_new_main(id, command.process) {
+                self.observe_listeners(id, command.process, &self.survey());
+            }
             if self.enricher.members.main_of(id) == Some(command.process) {
                 tracing::info!("{name}: goes on as pid {pid}, which an earlier hostprobe started");
                 return;

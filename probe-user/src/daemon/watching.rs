@@ -66,12 +66,22 @@ impl Daemon {
         self.search.start(&services, Timestamp::now());
     }
 
-    /// A search found the main process of a matched service. The process may have ended meanwhile.
-    pub(super) fn found(&mut self, service: ServiceId, main: ProcessKey, survey: &Survey) {
-        if self.enricher.members.main_of(service).is_none() && self.take_for_main(service, main) {
-            self.observe(Observation::Running(service, main));
-            self.observe_listeners(service, main, survey);
+    /// A search has ended. Returns the main process that it found, if that is new: its listeners are not counted yet.
+    pub(super) fn on_found(&mut self, service: ServiceId, main: Option<ProcessKey>) -> Option<ProcessKey> {
+        if !self.is_watched(service) {
+            return None;
         }
+        self.search.ended(service, main.is_some(), Timestamp::now());
+        main.filter(|main| self.take_new_main(service, *main))
+    }
+
+    /// Whether a process became the main one of a service that had none. It may have ended meanwhile.
+    pub(super) fn take_new_main(&mut self, service: ServiceId, main: ProcessKey) -> bool {
+        let is_new = self.enricher.members.main_of(service).is_none() && self.take_for_main(service, main);
+        if is_new {
+            self.observe(Observation::Running(service, main));
+        }
+        is_new
     }
 
     /// Makes a process the main one of a service, if it lives. The watch comes before the check: if the process ends in

@@ -15,8 +15,12 @@ impl Engine {
     pub(super) fn add(&mut self, id: ServiceId, settings: &ServiceSettings, now: Timestamp) {
         self.names.insert(id, settings.name.clone());
         self.dependencies.declare(id, &settings.depends_on);
-        self.services.insert(id, Service::new(id, settings, self.observe, now));
-        self.count_probed();
+        let service = Service::new(id, settings, self.observe, now);
+        self.probed += usize::from(service.has_probes());
+        if service.waits_to_start() {
+            self.to_start.insert(id);
+        }
+        self.services.insert(id, service);
     }
 
     /// A reload added a service or changed its settings.
@@ -44,6 +48,7 @@ impl Engine {
         self.overload.note(id, false, now);
         self.own_trouble.remove(id, now);
         self.services.remove(&id);
+        self.to_start.remove(&id);
         self.names.remove(&id);
         self.count_probed();
         effects.request(Effect::KeepMemory { service: id, memory: Box::default() });

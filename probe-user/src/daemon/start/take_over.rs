@@ -43,13 +43,17 @@ impl Daemon {
         }
     }
 
-    /// Searches for the main processes of all matched services.
+    /// Searches for the main processes of all matched services. What they listen on is read once for all of them.
     async fn find_matched(&mut self, inbox: &mut Inbox) {
         let matched = self.search.interested(|_| true);
         self.look_for(matched);
+        let mut found = Vec::new();
         let ended = async {
-            while self.search.under_way() > 0 {
+            while self.search.is_under_way() {
                 match inbox.outcomes.recv().await {
+                    Some(Outcome::Found(service, main)) => {
+                        found.extend(self.on_found(service, main).map(|main| (service, main)));
+                    }
                     Some(outcome) => self.on_outcome(outcome),
                     None => return,
                 }
@@ -60,6 +64,13 @@ impl Daemon {
                 "processes of matched services: some searches take longer than {SEARCHES:?}; each is watched once it is \
                  found"
             );
+        }
+        // All are watched by now, so what opens after the survey is reported.
+        let survey = self.survey();
+        for (service, main) in found {
+            if self.enricher.members.main_of(service) == Some(main) {
+                self.observe_listeners(service, main, &survey);
+            }
         }
     }
 
