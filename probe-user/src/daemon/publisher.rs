@@ -1,6 +1,7 @@
 //! Publishes facts: to the event stream, the log, the metrics and the views that health and status show.
 
 mod held;
+mod wait;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -10,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::held::Wait;
+use self::wait::Wait;
 use super::{
     drill_timeline::DrillTimeline, last_actions::LastActions, operator_log::OperatorLog, rollups::Rollups,
 };
