@@ -1,6 +1,6 @@
 //! Services from the labels of containers.
 //!
-//! A label is foreign text: all who may start a container write it. So labels name a port, a path and times, and nothing
+//! A label is foreign text: everyone who may start a container writes it. So labels name a port, a path and times, and nothing
 //! else: no command, no address, no header, no secret. They turn on restarts only where the configuration lets them.
 
 use std::{

@@ -46,7 +46,7 @@ pub(super) fn fleet(written: &At<Table<FleetKeys>>, found: &mut Findings) -> Opt
     if servers.iter().any(|server| !server.is_tls) {
         found.warn(
             nats.span(),
-            "what hosts publish goes over `nats://` without TLS: all on the way can read and change it",
+            "what hosts publish goes over `nats://` without TLS: everyone on the way can read and change it",
         );
     }
     Some(Fleet { servers, credentials_file, ca_file, name, addresses, sign, keys_file, replicas, spool })

@@ -1,4 +1,4 @@
-//! What held events wait for.
+//! How long held events wait.
 
 use std::time::Duration;
 
